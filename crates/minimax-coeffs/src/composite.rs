@@ -1,0 +1,100 @@
+//! Compositions of odd polynomials that approximate the sign function.
+
+use std::sync::LazyLock;
+
+use crate::alpha::Alpha;
+use crate::cost::Cost;
+use crate::polynomial::OddPolynomial;
+use crate::tables;
+
+/// `s(x) = (p_k ∘ … ∘ p_1)(x)`, an approximation of `sign(x)` on `[-1, 1]` by odd polynomials
+/// (arXiv 2105.10879, section III).
+///
+/// All values are float64 and serve as the truth that faster evaluations are held against.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompositeSign {
+    components: Vec<OddPolynomial>,
+    input_radii: Vec<f64>,
+    cost: Cost,
+}
+
+impl CompositeSign {
+    /// The published composition for `alpha`. Parsed once, on first use.
+    pub fn published(alpha: Alpha) -> &'static CompositeSign {
+        static ALL: LazyLock<Vec<CompositeSign>> = LazyLock::new(|| {
+            let parse =
+                |alpha| tables::published(alpha).composite().expect("published tables have listed degrees");
+            Alpha::all().map(parse).collect()
+        });
+        &ALL[usize::from(alpha.bits() - Alpha::MIN.bits())]
+    }
+
+    /// The composition of `components`, the first one applied first. `None` if there is no component, or one
+    /// of a degree whose cost is unknown ([`Cost::of_odd_polynomial`]).
+    pub fn new(components: Vec<OddPolynomial>) -> Option<Self> {
+        let costs: Option<Vec<Cost>> = components.iter().map(OddPolynomial::cost).collect();
+        let cost = costs?.into_iter().reduce(|a, b| a + b)?;
+        let mut input_radii = Vec::with_capacity(components.len());
+        let mut radius = 1.0;
+        for component in &components {
+            input_radii.push(radius);
+            radius = component.max_abs_on(radius);
+        }
+        Some(Self { components, input_radii, cost })
+    }
+
+    /// The components, in order of application.
+    pub fn components(&self) -> &[OddPolynomial] {
+        &self.components
+    }
+
+    /// The degrees of the components, in order of application.
+    pub fn degrees(&self) -> Vec<usize> {
+        self.components.iter().map(OddPolynomial::degree).collect()
+    }
+
+    /// For each component, the largest argument it sees when `|x| ≤ 1`.
+    pub fn input_radii(&self) -> &[f64] {
+        &self.input_radii
+    }
+
+    /// `s(x)`, meant for `|x| ≤ 1`.
+    pub fn eval(&self, x: f64) -> f64 {
+        self.components.iter().fold(x, |x, p| p.eval(x))
+    }
+
+    /// `s(x)` and its derivative.
+    pub fn eval_with_derivative(&self, x: f64) -> (f64, f64) {
+        self.components.iter().fold((x, 1.0), |(x, slope), p| {
+            let (value, derivative) = p.eval_with_derivative(x);
+            (value, slope * derivative)
+        })
+    }
+
+    /// `x (1 + s(x / bound)) / 2`, the approximation of `max(x, 0)` for `|x| ≤ bound` (arXiv 2105.10879,
+    /// section III).
+    pub fn relu(&self, x: f64, bound: f64) -> f64 {
+        x * (1.0 + self.eval(x / bound)) / 2.0
+    }
+
+    /// The derivative of [`CompositeSign::relu`] in `x`: `(1 + s(x/B)) / 2 + x s'(x/B) / (2B)`.
+    pub fn relu_derivative(&self, x: f64, bound: f64) -> f64 {
+        let (s, slope) = self.eval_with_derivative(x / bound);
+        (1.0 + s) / 2.0 + x * slope / (2.0 * bound)
+    }
+
+    /// `(a + b + (a − b) s(a − b)) / 2`, the approximation of `max(a, b)` for `a, b` in `[0, 1]`.
+    pub fn max(&self, a: f64, b: f64) -> f64 {
+        (a + b + (a - b) * self.eval(a - b)) / 2.0
+    }
+
+    /// The cost of `s`: the sum over its components.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// The cost of one ReLU, or of one maximum: that of `s` and one multiplication more.
+    pub fn relu_cost(&self) -> Cost {
+        self.cost + Cost::ONE_MULTIPLICATION
+    }
+}
