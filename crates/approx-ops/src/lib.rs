@@ -1,1 +1,49 @@
+//! candle custom ops that replace ReLU and max-pooling by what homomorphic encryption can evaluate.
+//!
+//! The polynomials are those of Lee et al. (arXiv 2105.10879), from the crate [`minimax_coeffs`]. All ops take
+//! and give float32 tensors of any strides, run forward and backward, and measure the largest `|x|` they saw in
+//! the same pass: a value outside the range of approximation is never evaluated silently.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`relu`](mod@relu) | [`MinimaxRelu`], and the exact [`relu()`] |
+//! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
+//! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
+//! | [`range`] | [`RangeRecorder`]: what an op saw |
+//! | [`simd`] | [`SimdLevel`]: which instructions are used |
+//! | [`reference`] | the same functions as plain float64 loops, for tests |
+//!
+//! ```
+//! use approx_ops::{MinimaxRelu, RangeRecorder};
+//! use candle_core::{Device, Tensor};
+//! use minimax_coeffs::Alpha;
+//!
+//! let relu = MinimaxRelu::new(Alpha::MAX, 50.0)?;
+//! let range = RangeRecorder::default();
+//! let xs = Tensor::new(&[-20f32, 3.0, 61.3], &Device::Cpu)?;
+//! let ys = relu.forward(&xs, &range)?.to_vec1::<f32>()?;
+//! assert!(ys[0].abs() < 50.0 * 2f32.powi(-14) && (ys[1] - 3.0).abs() < 50.0 * 2f32.powi(-14));
+//! let seen = range.take();
+//! assert_eq!((seen.max_abs, seen.out_of_range), (61.3, 1)); // so ys[2] means nothing
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod cpu;
+mod elementwise;
+mod error;
+pub mod max_pool;
+pub mod quadratic;
+pub mod range;
+pub mod reference;
+pub mod relu;
+pub mod simd;
+
+pub use error::{OpError, Result};
+pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool};
+pub use quadratic::{relu_aq, square};
+pub use range::{RangeRecorder, RangeStats};
+pub use relu::{MinimaxRelu, relu};
+pub use simd::SimdLevel;
+
+// The dependency is there for its feature alone (see Cargo.toml).
+use gemm as _;

@@ -1,0 +1,185 @@
+//! Functions of one variable, applied to every element.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::composite::CompositeF32;
+use super::{MaxBits, UNROLL};
+use crate::range::RangeStats;
+use crate::simd::SimdLevel;
+
+/// Elements a task works on: 64 KiB, which stay in the core's own cache between being copied and mapped.
+const CHUNK: usize = 1 << 14;
+
+/// A function of one variable with its derivative.
+pub(crate) trait Map: Sync {
+    /// The values of a few vectors at once.
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N];
+
+    /// The derivative.
+    fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s;
+}
+
+/// `max(x, 0)`. Its derivative at 0 is 0, as in PyTorch.
+pub(crate) struct Relu;
+
+/// `x²`.
+pub(crate) struct Square;
+
+/// `x²/8 + x/2 + 1/4`.
+pub(crate) struct ReluAq;
+
+/// `x (1 + s(x/B)) / 2`.
+pub(crate) struct MinimaxRelu<'a> {
+    pub(crate) sign: &'a CompositeF32,
+    pub(crate) inverse_bound: f32,
+}
+
+impl Map for Relu {
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let zero = simd.splat_f32s(0.0);
+        // Not a maximum, which would turn NaN into 0.
+        x.map(|x| simd.select_f32s(simd.less_than_f32s(x, zero), zero, x))
+    }
+
+    #[inline(always)]
+    fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        let zero = simd.splat_f32s(0.0);
+        simd.select_f32s(simd.greater_than_f32s(x, zero), simd.splat_f32s(1.0), zero)
+    }
+}
+
+impl Map for Square {
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        x.map(|x| simd.mul_f32s(x, x))
+    }
+
+    #[inline(always)]
+    fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        simd.add_f32s(x, x)
+    }
+}
+
+impl Map for ReluAq {
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let [eighth, half, quarter] = [0.125, 0.5, 0.25].map(|c| simd.splat_f32s(c));
+        x.map(|x| simd.mul_add_e_f32s(simd.mul_add_e_f32s(eighth, x, half), x, quarter))
+    }
+
+    #[inline(always)]
+    fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(simd.splat_f32s(0.25), x, simd.splat_f32s(0.5))
+    }
+}
+
+impl Map for MinimaxRelu<'_> {
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let inverse_bound = simd.splat_f32s(self.inverse_bound);
+        let half = simd.splat_f32s(0.5);
+        let s = self.sign.eval(simd, x.map(|x| simd.mul_f32s(x, inverse_bound)));
+        std::array::from_fn(|i| {
+            let half_x = simd.mul_f32s(x[i], half);
+            simd.mul_add_e_f32s(half_x, s[i], half_x)
+        })
+    }
+
+    #[inline(always)]
+    fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        let z = simd.mul_f32s(x, simd.splat_f32s(self.inverse_bound));
+        let (s, slope) = self.sign.eval_with_derivative(simd, z);
+        let twice = simd.mul_add_e_f32s(z, slope, simd.add_f32s(s, simd.splat_f32s(1.0)));
+        simd.mul_f32s(twice, simd.splat_f32s(0.5))
+    }
+}
+
+/// The function of each of `inputs`, and the range of the inputs.
+pub(crate) fn forward(map: &impl Map, inputs: &[f32], bound: f32) -> (Vec<f32>, RangeStats) {
+    let mut outputs = vec![0.0; inputs.len()];
+    let range = (outputs.par_chunks_mut(CHUNK).zip(inputs.par_chunks(CHUNK)))
+        .map(|(output, input)| {
+            output.copy_from_slice(input);
+            let max_bits = SimdLevel::current().run(InPlace { map, values: output });
+            RangeStats::from_max_bits(max_bits, input, bound)
+        })
+        .reduce(RangeStats::default, RangeStats::merge);
+    (outputs, range)
+}
+
+/// As [`forward`], in place.
+pub(crate) fn forward_in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeStats {
+    values
+        .par_chunks_mut(CHUNK)
+        .map(|values| {
+            let range = RangeStats::of(values, bound);
+            SimdLevel::current().run(InPlace { map, values });
+            range
+        })
+        .reduce(RangeStats::default, RangeStats::merge)
+}
+
+/// Multiplies each of `gradients` by the derivative at the input.
+pub(crate) fn backward(map: &impl Map, inputs: &[f32], gradients: &mut [f32]) {
+    (gradients.par_chunks_mut(CHUNK).zip(inputs.par_chunks(CHUNK))).for_each(|(gradients, inputs)| {
+        SimdLevel::current().run(Gradient { map, inputs, gradients });
+    });
+}
+
+struct InPlace<'a, M> {
+    map: &'a M,
+    values: &'a mut [f32],
+}
+
+impl<M: Map> WithSimd for InPlace<'_, M> {
+    /// The bits of the largest `|x|` before.
+    type Output = u32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> u32 {
+        let mut max = MaxBits::new(simd);
+        let (vectors, tail) = S::as_mut_simd_f32s(self.values);
+        let (blocks, rest) = vectors.as_chunks_mut::<UNROLL>();
+        for block in blocks {
+            for &x in block.iter() {
+                max.update(simd, x);
+            }
+            *block = self.map.eval(simd, *block);
+        }
+        for x in rest {
+            max.update(simd, *x);
+            [*x] = self.map.eval(simd, [*x]);
+        }
+        if !tail.is_empty() {
+            let x = simd.partial_load_f32s(tail);
+            max.update(simd, x);
+            let [y] = self.map.eval(simd, [x]);
+            simd.partial_store_f32s(tail, y);
+        }
+        max.reduce()
+    }
+}
+
+struct Gradient<'a, M> {
+    map: &'a M,
+    inputs: &'a [f32],
+    gradients: &'a mut [f32],
+}
+
+impl<M: Map> WithSimd for Gradient<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (inputs, inputs_tail) = S::as_simd_f32s(self.inputs);
+        let (gradients, gradients_tail) = S::as_mut_simd_f32s(self.gradients);
+        for (gradient, &x) in gradients.iter_mut().zip(inputs) {
+            *gradient = simd.mul_f32s(*gradient, self.map.derivative(simd, x));
+        }
+        let derivative = self.map.derivative(simd, simd.partial_load_f32s(inputs_tail));
+        let gradient = simd.partial_load_f32s(gradients_tail);
+        simd.partial_store_f32s(gradients_tail, simd.mul_f32s(gradient, derivative));
+    }
+}

@@ -1,0 +1,82 @@
+//! The CPU kernels: generic over the vector instructions (crate `pulp`), chunked over rayon's threads.
+
+pub(crate) mod composite;
+pub(crate) mod map;
+pub(crate) mod pool;
+
+use candle_core::{CpuStorage, Layout, NdIter};
+use pulp::{Simd, WithSimd, bytemuck};
+
+use crate::simd::SimdLevel;
+
+/// Vectors in flight at once: enough independent chains to hide the latency of a multiply-add, few enough for
+/// AVX2's 16 registers.
+pub(crate) const UNROLL: usize = 4;
+
+/// Float32 storage as a slice.
+pub(crate) fn as_f32(storage: &CpuStorage) -> candle_core::Result<&[f32]> {
+    match storage {
+        CpuStorage::F32(values) => Ok(values),
+        _ => candle_core::bail!("expected float32 storage"),
+    }
+}
+
+/// The elements of a tensor in order, whatever its strides.
+pub(crate) fn contiguous(values: &[f32], layout: &Layout) -> Vec<f32> {
+    if let Some((start, end)) = layout.contiguous_offsets() {
+        return values[start..end].to_vec();
+    }
+    let slices = NdIter::new([layout]);
+    let (length, [stride]) = (slices.inner_size, slices.inner_strides);
+    let mut elements = Vec::with_capacity(layout.shape().elem_count());
+    for [start] in slices {
+        elements.extend((0..length).map(|i| values[start + i * stride]));
+    }
+    elements
+}
+
+/// The bits of the largest `|x|`. Without the sign bit, float32 and its bits have the same order, and NaN is
+/// above infinity: so NaN is never lost.
+pub(crate) fn max_abs_bits(values: &[f32]) -> u32 {
+    SimdLevel::current().run(MaxAbsBits(values))
+}
+
+struct MaxAbsBits<'a>(&'a [f32]);
+
+impl WithSimd for MaxAbsBits<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> u32 {
+        let (vectors, tail) = S::as_simd_f32s(self.0);
+        let mut max = MaxBits::new(simd);
+        for &x in vectors {
+            max.update(simd, x);
+        }
+        max.update(simd, simd.partial_load_f32s(tail));
+        max.reduce()
+    }
+}
+
+/// A running maximum of `|x|` by its bits.
+#[derive(Clone, Copy)]
+pub(crate) struct MaxBits<S: Simd>(S::u32s);
+
+impl<S: Simd> MaxBits<S> {
+    #[inline(always)]
+    pub(crate) fn new(simd: S) -> Self {
+        Self(simd.splat_u32s(0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn update(&mut self, simd: S, x: S::f32s) {
+        let bits = simd.and_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x7fff_ffff));
+        self.0 = simd.select_u32s(simd.greater_than_u32s(bits, self.0), bits, self.0);
+    }
+
+    #[inline(always)]
+    pub(crate) fn reduce(self) -> u32 {
+        let lanes: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&self.0));
+        lanes.iter().copied().fold(0, u32::max)
+    }
+}

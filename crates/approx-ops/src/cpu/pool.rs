@@ -1,0 +1,313 @@
+//! Max-pooling as a tournament over gathered windows.
+//!
+//! Layout: a task takes some rows of the output, of any number of images and channels, and copies tap `k` of
+//! each of their windows into the buffer `taps[k]`, so that the tournament is arithmetic on a few long
+//! contiguous buffers, whatever the stride and however small the image.
+
+use std::ops::Range;
+
+use candle_core::Layout;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::UNROLL;
+use super::composite::CompositeF32;
+use crate::max_pool::PoolSpec;
+use crate::range::RangeStats;
+use crate::simd::SimdLevel;
+
+/// Outputs a task computes, about: 9 buffers of them stay in the core's own cache.
+const OUTPUTS_PER_TASK: usize = 2048;
+
+/// Which maximum of two.
+#[derive(Clone, Copy)]
+pub(crate) enum Max<'a> {
+    /// The larger one; NaN if either is.
+    Exact,
+    /// `(a + b + (a − b) s(c (a − b))) / 2`: the paper's `max_alpha` of `c·a + 1/2` and `c·b + 1/2`, brought
+    /// back to the scale of `a` and `b`. The shift by 1/2 cancels.
+    Minimax { sign: &'a CompositeF32, c: f32 },
+}
+
+impl Max<'_> {
+    /// What padding counts as.
+    fn padding_value(&self) -> f32 {
+        match self {
+            Self::Exact => f32::NEG_INFINITY,
+            Self::Minimax { .. } => 0.0,
+        }
+    }
+
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, a: [S::f32s; N], b: [S::f32s; N]) -> [S::f32s; N] {
+        use std::array::from_fn;
+        match self {
+            Self::Exact => from_fn(|i| {
+                let max = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
+                // NaN differs from itself.
+                simd.select_f32s(simd.equal_f32s(b[i], b[i]), max, b[i])
+            }),
+            Self::Minimax { sign, c } => {
+                let (c, half) = (simd.splat_f32s(*c), simd.splat_f32s(0.5));
+                let d: [S::f32s; N] = from_fn(|i| simd.sub_f32s(a[i], b[i]));
+                let s = sign.eval(simd, d.map(|d| simd.mul_f32s(d, c)));
+                from_fn(|i| {
+                    let twice = simd.mul_add_e_f32s(d[i], s[i], simd.add_f32s(a[i], b[i]));
+                    simd.mul_f32s(twice, half)
+                })
+            }
+        }
+    }
+
+    /// The derivatives in `a` and in `b`.
+    #[inline(always)]
+    fn derivatives<S: Simd>(&self, simd: S, a: S::f32s, b: S::f32s) -> (S::f32s, S::f32s) {
+        let one = simd.splat_f32s(1.0);
+        let in_a = match self {
+            Self::Exact => simd.select_f32s(simd.greater_than_f32s(b, a), simd.splat_f32s(0.0), one),
+            Self::Minimax { sign, c } => {
+                let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c));
+                let (s, slope) = sign.eval_with_derivative(simd, d);
+                let twice = simd.add_f32s(one, simd.mul_add_e_f32s(d, slope, s));
+                simd.mul_f32s(twice, simd.splat_f32s(0.5))
+            }
+        };
+        (in_a, simd.sub_f32s(one, in_a))
+    }
+}
+
+/// Who plays whom, in order; the first of each pair takes the winner's place, and tap 0 wins in the end.
+fn rounds(taps: usize) -> &'static [(usize, usize)] {
+    match taps {
+        4 => &[(0, 1), (2, 3), (0, 2)],
+        9 => &[(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (4, 6), (0, 4), (0, 8)],
+        _ => unreachable!("PoolSpec allows windows of 4 or 9 taps, not {taps}"),
+    }
+}
+
+/// A batch of images and how it is pooled.
+pub(crate) struct Pooling<'a> {
+    pub(crate) spec: PoolSpec,
+    pub(crate) max: Max<'a>,
+    pub(crate) bound: f32,
+    /// `[N, C, H, W]`.
+    pub(crate) shape: [usize; 4],
+    /// Output height and width.
+    pub(crate) output: (usize, usize),
+}
+
+impl Pooling<'_> {
+    fn planes(&self) -> usize {
+        self.shape[0] * self.shape[1]
+    }
+
+    /// The pooled images, `[N, C, *output]`, and the range of the whole input.
+    pub(crate) fn forward(&self, values: &[f32], layout: &Layout) -> (Vec<f32>, RangeStats) {
+        let (height, width) = self.output;
+        let mut outputs = vec![0.0; self.planes() * height * width];
+        let rows_per_task = OUTPUTS_PER_TASK.div_ceil(width);
+        let range = outputs
+            .par_chunks_mut(rows_per_task * width)
+            .enumerate()
+            .map_init(Vec::new, |taps, (task, outputs)| {
+                let first = task * rows_per_task;
+                let rows = first..first + outputs.len() / width;
+                let range = self.measure(values, layout, rows.clone());
+                self.gather(values, layout, rows, taps);
+                let tournament = Tournament { max: self.max, taps: taps.as_mut_slice(), saved: None };
+                SimdLevel::current().run(tournament);
+                outputs.copy_from_slice(&taps[0]);
+                range
+            })
+            .reduce(RangeStats::default, RangeStats::merge);
+        (outputs, range)
+    }
+
+    /// The gradient of the input, contiguous, from that of the output.
+    pub(crate) fn backward(&self, values: &[f32], layout: &Layout, output_gradients: &[f32]) -> Vec<f32> {
+        let [_, _, height, width] = self.shape;
+        let (out_height, out_width) = self.output;
+        let mut gradients = vec![0.0; self.planes() * height * width];
+        gradients
+            .par_chunks_mut(height * width)
+            .zip(output_gradients.par_chunks(out_height * out_width))
+            .enumerate()
+            .for_each_init(
+                || (Vec::new(), Vec::new()),
+                |(taps, saved), (plane, (gradients, output_gradients))| {
+                    let rows = plane * out_height..(plane + 1) * out_height;
+                    self.gather(values, layout, rows, taps);
+                    let level = SimdLevel::current();
+                    level.run(Tournament {
+                        max: self.max,
+                        taps: taps.as_mut_slice(),
+                        saved: Some(&mut *saved),
+                    });
+                    taps[0].copy_from_slice(output_gradients);
+                    level.run(TournamentGradient { max: self.max, taps: taps.as_mut_slice(), saved });
+                    self.scatter(taps, gradients);
+                },
+            );
+        gradients
+    }
+
+    /// The range of the input rows that belong to these output rows; each input row belongs to one.
+    fn measure(&self, values: &[f32], layout: &Layout, rows: Range<usize>) -> RangeStats {
+        let [_, channels, height, width] = self.shape;
+        let (out_height, _) = self.output;
+        let mut buffer = Vec::new();
+        let mut range = RangeStats::default();
+        for row in rows {
+            let (plane, out_y) = (row / out_height, row % out_height);
+            let first = (out_y * self.spec.stride()).min(height);
+            let end = if out_y + 1 == out_height { height } else { (first + self.spec.stride()).min(height) };
+            for y in first..end {
+                let start = offset(layout, plane / channels, plane % channels, y);
+                let stats = match layout.stride()[3] {
+                    1 => RangeStats::of(&values[start..start + width], self.bound),
+                    stride => {
+                        buffer.clear();
+                        buffer.extend((0..width).map(|x| values[start + x * stride]));
+                        RangeStats::of(&buffer, self.bound)
+                    }
+                };
+                range = range.merge(stats);
+            }
+        }
+        range
+    }
+
+    /// Fills `taps[k]` with tap `k` of each window of these output rows.
+    fn gather(&self, values: &[f32], layout: &Layout, rows: Range<usize>, taps: &mut Vec<Vec<f32>>) {
+        let [_, channels, ..] = self.shape;
+        let (out_height, out_width) = self.output;
+        let kernel = self.spec.kernel();
+        let stride = layout.stride()[3];
+        let padding = self.max.padding_value();
+        taps.resize(kernel * kernel, Vec::new());
+        for (k, tap) in taps.iter_mut().enumerate() {
+            tap.clear();
+            let valid = self.valid_columns(k % kernel);
+            for row in rows.clone() {
+                let (plane, out_y) = (row / out_height, row % out_height);
+                let Some(y) = self.input_row(out_y, k / kernel) else {
+                    tap.resize(tap.len() + out_width, padding);
+                    continue;
+                };
+                let start = offset(layout, plane / channels, plane % channels, y);
+                let column = |out_x: usize| out_x * self.spec.stride() + k % kernel - self.spec.padding();
+                tap.resize(tap.len() + valid.start, padding);
+                tap.extend(valid.clone().map(|out_x| values[start + column(out_x) * stride]));
+                tap.resize(tap.len() + out_width - valid.end, padding);
+            }
+        }
+    }
+
+    /// Adds the gradients of each window's taps to those of one image.
+    fn scatter(&self, taps: &[Vec<f32>], gradients: &mut [f32]) {
+        let [.., width] = self.shape;
+        let (out_height, out_width) = self.output;
+        let kernel = self.spec.kernel();
+        for (k, tap) in taps.iter().enumerate() {
+            let valid = self.valid_columns(k % kernel);
+            for out_y in 0..out_height {
+                let Some(y) = self.input_row(out_y, k / kernel) else { continue };
+                for out_x in valid.clone() {
+                    let x = out_x * self.spec.stride() + k % kernel - self.spec.padding();
+                    gradients[y * width + x] += tap[out_y * out_width + out_x];
+                }
+            }
+        }
+    }
+
+    /// The input row that tap row `tap_y` of the window in output row `out_y` is in, if it is in the image.
+    fn input_row(&self, out_y: usize, tap_y: usize) -> Option<usize> {
+        let y = (out_y * self.spec.stride() + tap_y).checked_sub(self.spec.padding())?;
+        (y < self.shape[2]).then_some(y)
+    }
+
+    /// The output columns whose tap column `tap_x` is in the image.
+    fn valid_columns(&self, tap_x: usize) -> Range<usize> {
+        let (padding, stride) = (self.spec.padding(), self.spec.stride());
+        let out_width = self.output.1;
+        let first = padding.saturating_sub(tap_x).div_ceil(stride).min(out_width);
+        // out_x · stride + tap_x − padding < width
+        let end = (self.shape[3] + padding).saturating_sub(tap_x).div_ceil(stride).min(out_width);
+        first..end.max(first)
+    }
+}
+
+/// Where row `y` of an image's channel begins in the storage.
+fn offset(layout: &Layout, image: usize, channel: usize, y: usize) -> usize {
+    let stride = layout.stride();
+    layout.start_offset() + image * stride[0] + channel * stride[1] + y * stride[2]
+}
+
+/// Plays the tournament; the winners end up in `taps[0]`. Each round's players are kept in `saved` if given.
+struct Tournament<'a, 'b> {
+    max: Max<'a>,
+    taps: &'b mut [Vec<f32>],
+    saved: Option<&'b mut Vec<[Vec<f32>; 2]>>,
+}
+
+impl WithSimd for Tournament<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let rounds = rounds(self.taps.len());
+        if let Some(saved) = self.saved.as_deref_mut() {
+            saved.resize(rounds.len(), Default::default());
+        }
+        for (round, &(first, second)) in rounds.iter().enumerate() {
+            let [a, b] = self.taps.get_disjoint_mut([first, second]).expect("a tap does not play itself");
+            if let Some(saved) = self.saved.as_deref_mut() {
+                saved[round][0].clone_from(a);
+                saved[round][1].clone_from(b);
+            }
+            let (a, a_tail) = S::as_mut_simd_f32s(a);
+            let (b, b_tail) = S::as_simd_f32s(b);
+            let (a_blocks, a_rest) = a.as_chunks_mut::<UNROLL>();
+            let (b_blocks, b_rest) = b.as_chunks::<UNROLL>();
+            for (a, b) in a_blocks.iter_mut().zip(b_blocks) {
+                *a = self.max.eval(simd, *a, *b);
+            }
+            for (a, b) in a_rest.iter_mut().zip(b_rest) {
+                [*a] = self.max.eval(simd, [*a], [*b]);
+            }
+            let (a, b) = (simd.partial_load_f32s(a_tail), simd.partial_load_f32s(b_tail));
+            let [winner] = self.max.eval(simd, [a], [b]);
+            simd.partial_store_f32s(a_tail, winner);
+        }
+    }
+}
+
+/// Plays it backwards: `taps[0]` holds the winners' gradients, and each tap gets its own.
+struct TournamentGradient<'a, 'b> {
+    max: Max<'a>,
+    taps: &'b mut [Vec<f32>],
+    saved: &'b [[Vec<f32>; 2]],
+}
+
+impl WithSimd for TournamentGradient<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (&(first, second), [a, b]) in rounds(self.taps.len()).iter().zip(self.saved).rev() {
+            let taps = self.taps.get_disjoint_mut([first, second]).expect("a tap does not play itself");
+            let [(first, first_tail), (second, second_tail)] = taps.map(|tap| S::as_mut_simd_f32s(tap));
+            let [(a, a_tail), (b, b_tail)] = [a, b].map(|players| S::as_simd_f32s(players));
+            for (((first, second), &a), &b) in first.iter_mut().zip(second).zip(a).zip(b) {
+                let (in_a, in_b) = self.max.derivatives(simd, a, b);
+                *second = simd.mul_f32s(*first, in_b);
+                *first = simd.mul_f32s(*first, in_a);
+            }
+            let [a, b] = [a_tail, b_tail].map(|tail| simd.partial_load_f32s(tail));
+            let (in_a, in_b) = self.max.derivatives(simd, a, b);
+            let winner = simd.partial_load_f32s(first_tail);
+            simd.partial_store_f32s(second_tail, simd.mul_f32s(winner, in_b));
+            simd.partial_store_f32s(first_tail, simd.mul_f32s(winner, in_a));
+        }
+    }
+}

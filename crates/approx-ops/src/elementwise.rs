@@ -1,0 +1,128 @@
+//! The candle custom op shared by all functions of one variable.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+
+use crate::cpu::composite::CompositeF32;
+use crate::cpu::{self, map};
+use crate::error::{Result, check_dtype};
+use crate::range::RangeRecorder;
+
+/// Which function.
+#[derive(Clone)]
+pub(crate) enum Function {
+    Relu,
+    Square,
+    ReluAq,
+    MinimaxRelu { sign: Arc<CompositeF32>, bound: f32 },
+}
+
+/// Runs `$body` with `$map` bound to the kernel of `$function`: static dispatch over the closed set.
+macro_rules! with_map {
+    ($function:expr, $map:ident => $body:expr) => {
+        match $function {
+            Function::Relu => {
+                let $map = &map::Relu;
+                $body
+            }
+            Function::Square => {
+                let $map = &map::Square;
+                $body
+            }
+            Function::ReluAq => {
+                let $map = &map::ReluAq;
+                $body
+            }
+            Function::MinimaxRelu { sign, bound } => {
+                let $map = &map::MinimaxRelu { sign, inverse_bound: 1.0 / bound };
+                $body
+            }
+        }
+    };
+}
+
+impl Function {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Square => "square",
+            Self::ReluAq => "relu_aq",
+            Self::MinimaxRelu { .. } => "minimax_relu",
+        }
+    }
+
+    /// The largest `|x|` that the function is meant for.
+    fn bound(&self) -> f32 {
+        match self {
+            Self::MinimaxRelu { bound, .. } => *bound,
+            _ => f32::MAX,
+        }
+    }
+
+    /// Applies the function to `xs` and records its range.
+    pub(crate) fn apply(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
+        check_dtype(self.name(), xs.dtype())?;
+        Ok(xs.apply_op1(Forward { function: self.clone(), recorder: recorder.clone() })?)
+    }
+}
+
+struct Forward {
+    function: Function,
+    recorder: RangeRecorder,
+}
+
+impl CustomOp1 for Forward {
+    fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let values = cpu::as_f32(storage)?;
+        let bound = self.function.bound();
+        let (outputs, range) = with_map!(&self.function, map => match layout.contiguous_offsets() {
+            Some((start, end)) => map::forward(map, &values[start..end], bound),
+            None => {
+                let mut outputs = cpu::contiguous(values, layout);
+                let range = map::forward_in_place(map, &mut outputs, bound);
+                (outputs, range)
+            }
+        });
+        self.recorder.record(range);
+        Ok((CpuStorage::F32(outputs), layout.shape().clone()))
+    }
+
+    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(arg.apply_op2_no_bwd(grad_res, &Backward(self.function.clone()))?))
+    }
+}
+
+/// `(x, dy) ↦ dy · f'(x)`.
+struct Backward(Function);
+
+impl CustomOp2 for Backward {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        inputs: &CpuStorage,
+        inputs_layout: &Layout,
+        gradients: &CpuStorage,
+        gradients_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let mut gradients = cpu::contiguous(cpu::as_f32(gradients)?, gradients_layout);
+        let inputs = cpu::as_f32(inputs)?;
+        match inputs_layout.contiguous_offsets() {
+            Some((start, end)) => {
+                with_map!(&self.0, map => map::backward(map, &inputs[start..end], &mut gradients));
+            }
+            None => {
+                let inputs = cpu::contiguous(inputs, inputs_layout);
+                with_map!(&self.0, map => map::backward(map, &inputs, &mut gradients));
+            }
+        }
+        Ok((CpuStorage::F32(gradients), inputs_layout.shape().clone()))
+    }
+}

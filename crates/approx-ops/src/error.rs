@@ -1,0 +1,78 @@
+//! What can go wrong.
+
+use candle_core::DType;
+
+/// The error of every function in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// A bound `B` that no range `[-B, B]` can have.
+    #[error("the bound of the approximation range is {0}, but it must be a positive finite number")]
+    InvalidBound(f64),
+    /// A pooling window that the tournament is not defined for, or a stride or padding that makes no sense.
+    #[error(
+        "max-pooling with kernel {kernel}, stride {stride}, padding {padding}: the kernel must be 2 or 3, the \
+         stride at least 1, the padding at most half the kernel"
+    )]
+    UnsupportedPool {
+        /// Height and width of the window.
+        kernel: usize,
+        /// Distance of two windows.
+        stride: usize,
+        /// Rows and columns added at each side.
+        padding: usize,
+    },
+    /// The input is not float32.
+    #[error("{op} takes float32 tensors, not {dtype:?}")]
+    UnsupportedDType {
+        /// The op's name.
+        op: &'static str,
+        /// What it was given.
+        dtype: DType,
+    },
+    /// An image smaller than the pooling window.
+    #[error(
+        "max-pooling with kernel {kernel} and padding {padding} has no window in an image of {height}×{width}"
+    )]
+    EmptyPool {
+        /// Height and width of the window.
+        kernel: usize,
+        /// Rows and columns added at each side.
+        padding: usize,
+        /// The image's height.
+        height: usize,
+        /// The image's width.
+        width: usize,
+    },
+    /// Instructions that this processor does not have.
+    #[error("this processor has no {requested}; it has {}", available.join(", "))]
+    UnsupportedSimd {
+        /// The level asked for.
+        requested: String,
+        /// Those that there are.
+        available: Vec<String>,
+    },
+    /// candle's own error: a wrong shape, a device without this op.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = OpError> = std::result::Result<T, E>;
+
+/// `bound` as float32 if it is positive, finite and neither overflows nor vanishes there.
+pub(crate) fn check_bound(bound: f64) -> Result<f32> {
+    let rounded = bound as f32;
+    if rounded.is_normal() && rounded > 0.0 && (1.0 / rounded).is_normal() {
+        Ok(rounded)
+    } else {
+        Err(OpError::InvalidBound(bound))
+    }
+}
+
+/// Refuses a tensor that is not float32.
+pub(crate) fn check_dtype(op: &'static str, dtype: DType) -> Result<()> {
+    match dtype {
+        DType::F32 => Ok(()),
+        dtype => Err(OpError::UnsupportedDType { op, dtype }),
+    }
+}

@@ -1,0 +1,248 @@
+//! Max-pooling: exact, and by a tournament of approximate maxima.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use minimax_coeffs::{Alpha, CompositeSign};
+
+use crate::cpu::composite::CompositeF32;
+use crate::cpu::pool::{Max, Pooling};
+use crate::cpu::{as_f32, contiguous};
+use crate::error::{OpError, Result, check_bound, check_dtype};
+use crate::range::RangeRecorder;
+use crate::reference::scale;
+
+/// The window of a max-pooling, as in PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSpec {
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    ceil_mode: bool,
+}
+
+impl PoolSpec {
+    /// A `kernel × kernel` window, moved by `stride`, over images with `padding` more rows and columns at each
+    /// side.
+    ///
+    /// # Errors
+    /// [`OpError::UnsupportedPool`] unless the kernel is 2 or 3, the stride at least 1 and the padding at most
+    /// half the kernel.
+    pub fn new(kernel: usize, stride: usize, padding: usize) -> Result<Self> {
+        if !(2..=3).contains(&kernel) || stride == 0 || padding > kernel / 2 {
+            return Err(OpError::UnsupportedPool { kernel, stride, padding });
+        }
+        Ok(Self { kernel, stride, padding, ceil_mode: false })
+    }
+
+    /// Whether a last window may reach beyond the image (it must begin inside the image or its left padding).
+    #[must_use]
+    pub fn with_ceil_mode(self, ceil_mode: bool) -> Self {
+        Self { ceil_mode, ..self }
+    }
+
+    /// Height and width of the window.
+    pub fn kernel(&self) -> usize {
+        self.kernel
+    }
+
+    /// Distance of two windows.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Rows and columns added at each side.
+    pub fn padding(&self) -> usize {
+        self.padding
+    }
+
+    /// Height and width of the output for an image of `height × width`; `None` if no window fits.
+    pub fn output_size(&self, height: usize, width: usize) -> Option<(usize, usize)> {
+        let size = |input: usize| {
+            let room = (input + 2 * self.padding).checked_sub(self.kernel)?;
+            let mut steps = if self.ceil_mode { room.div_ceil(self.stride) } else { room / self.stride };
+            if self.ceil_mode && steps * self.stride >= input + self.padding {
+                steps -= 1;
+            }
+            Some(steps + 1)
+        };
+        Some((size(height)?, size(width)?))
+    }
+}
+
+/// Exact max-pooling that records the range of its input. Unlike candle's, it has padding (which never wins)
+/// and ceil mode.
+///
+/// # Shapes
+/// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
+///
+/// # Errors
+/// [`OpError::UnsupportedDType`], [`OpError::EmptyPool`], or candle's own for another rank.
+pub fn max_pool(xs: &Tensor, spec: &PoolSpec, recorder: &RangeRecorder) -> Result<Tensor> {
+    Kind::Exact.apply(xs, *spec, f32::MAX, recorder)
+}
+
+/// Max-pooling in which each maximum of two is `max_alpha` (arXiv 2105.10879, section IV), played as a
+/// tournament in row-major window order. Padding counts as zero, also where ceil mode adds a row or column.
+///
+/// # Accuracy
+/// In float32, within 1e-5 · B of the float64 tournament (achieved: docs/numerics.md).
+///
+/// A value outside `[-B, B]` gives a meaningless result, and the recorder tells.
+#[derive(Debug, Clone)]
+pub struct MinimaxMaxPool {
+    sign: Arc<CompositeF32>,
+    c: f32,
+    bound: f32,
+    spec: PoolSpec,
+}
+
+impl MinimaxMaxPool {
+    /// The published approximation with precision `alpha` on `[-bound, bound]`.
+    ///
+    /// # Errors
+    /// [`OpError::InvalidBound`] unless `bound` is positive and finite.
+    pub fn new(alpha: Alpha, bound: f64, spec: PoolSpec) -> Result<Self> {
+        Ok(Self {
+            bound: check_bound(bound)?,
+            sign: Arc::new(CompositeF32::new(CompositeSign::published(alpha))),
+            c: scale(alpha, bound, &spec) as f32,
+            spec,
+        })
+    }
+
+    /// Applies it, and records the range of the input.
+    ///
+    /// # Shapes
+    /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
+    ///
+    /// # Errors
+    /// [`OpError::UnsupportedDType`], [`OpError::EmptyPool`], or candle's own for another rank.
+    pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
+        Kind::Minimax { sign: self.sign.clone(), c: self.c }.apply(xs, self.spec, self.bound, recorder)
+    }
+}
+
+#[derive(Clone)]
+enum Kind {
+    Exact,
+    Minimax { sign: Arc<CompositeF32>, c: f32 },
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Exact => "max_pool",
+            Self::Minimax { .. } => "minimax_max_pool",
+        }
+    }
+
+    fn max(&self) -> Max<'_> {
+        match self {
+            Self::Exact => Max::Exact,
+            Self::Minimax { sign, c } => Max::Minimax { sign, c: *c },
+        }
+    }
+
+    fn apply(self, xs: &Tensor, spec: PoolSpec, bound: f32, recorder: &RangeRecorder) -> Result<Tensor> {
+        check_dtype(self.name(), xs.dtype())?;
+        let (n, c, height, width) = xs.dims4()?;
+        let output = spec.output_size(height, width).ok_or(OpError::EmptyPool {
+            kernel: spec.kernel,
+            padding: spec.padding,
+            height,
+            width,
+        })?;
+        let shape = [n, c, height, width];
+        Ok(xs.apply_op1(Forward(Op { kind: self, spec, bound, shape, output }, recorder.clone()))?)
+    }
+}
+
+#[derive(Clone)]
+struct Op {
+    kind: Kind,
+    spec: PoolSpec,
+    bound: f32,
+    shape: [usize; 4],
+    output: (usize, usize),
+}
+
+impl Op {
+    fn pooling(&self) -> Pooling<'_> {
+        let Op { spec, bound, shape, output, .. } = *self;
+        Pooling { spec, max: self.kind.max(), bound, shape, output }
+    }
+}
+
+struct Forward(Op, RangeRecorder);
+
+impl CustomOp1 for Forward {
+    fn name(&self) -> &'static str {
+        self.0.kind.name()
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let Forward(op, recorder) = self;
+        let (outputs, range) = op.pooling().forward(as_f32(storage)?, layout);
+        recorder.record(range);
+        let [n, c, ..] = op.shape;
+        Ok((CpuStorage::F32(outputs), Shape::from((n, c, op.output.0, op.output.1))))
+    }
+
+    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(arg.apply_op2_no_bwd(grad_res, &Backward(self.0.clone()))?))
+    }
+}
+
+/// `(x, gradient of the output) ↦ gradient of x`.
+struct Backward(Op);
+
+impl CustomOp2 for Backward {
+    fn name(&self) -> &'static str {
+        self.0.kind.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        inputs: &CpuStorage,
+        inputs_layout: &Layout,
+        gradients: &CpuStorage,
+        gradients_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let gradients = contiguous(as_f32(gradients)?, gradients_layout);
+        let result = self.0.pooling().backward(as_f32(inputs)?, inputs_layout, &gradients);
+        Ok((CpuStorage::F32(result), inputs_layout.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_sizes_are_pytorchs() {
+        // kernel, stride, padding, ceil mode, input, output
+        let cases = [
+            (2, 2, 0, false, 9, Some(4)),
+            (2, 2, 0, true, 9, Some(5)),
+            (3, 2, 1, false, 112, Some(56)),
+            (3, 2, 0, true, 112, Some(56)),
+            (3, 2, 0, false, 112, Some(55)),
+            (3, 1, 1, true, 28, Some(28)),
+            (2, 2, 1, true, 3, Some(2)), // the third window would begin in the right padding
+            (3, 2, 0, false, 2, None),
+        ];
+        for (kernel, stride, padding, ceil_mode, input, output) in cases {
+            let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
+            assert_eq!(spec.output_size(input, input), output.map(|o| (o, o)), "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn windows_without_a_tournament_are_refused() {
+        for (kernel, stride, padding) in [(1, 1, 0), (4, 2, 0), (5, 2, 2), (2, 0, 0), (3, 2, 2)] {
+            let error = PoolSpec::new(kernel, stride, padding).unwrap_err().to_string();
+            assert!(error.contains(&format!("kernel {kernel}, stride {stride}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What an op saw: the largest `|x|`, and how many values were out of range.
+//!
+//! Ops only measure. Who owns the network knows the name of the place, and who runs it decides whether to fail
+//! or to widen the range. Raising an error from inside an op would lose its type in candle and make a GPU wait
+//! at each layer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The inputs of one or more evaluations, in two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RangeStats {
+    /// The largest `|x|`; NaN if any input was NaN.
+    pub max_abs: f32,
+    /// How many inputs were outside `[-B, B]` or NaN. For an op without a bound: how many were not finite.
+    pub out_of_range: u64,
+}
+
+impl RangeStats {
+    /// Both together.
+    #[must_use]
+    pub fn merge(self, other: RangeStats) -> RangeStats {
+        let max_abs = if self.max_abs.is_nan() || other.max_abs.is_nan() {
+            f32::NAN
+        } else {
+            self.max_abs.max(other.max_abs)
+        };
+        RangeStats { max_abs, out_of_range: self.out_of_range + other.out_of_range }
+    }
+
+    /// The statistics of `values` with the bound `bound`.
+    pub(crate) fn of(values: &[f32], bound: f32) -> RangeStats {
+        Self::from_max_bits(crate::cpu::max_abs_bits(values), values, bound)
+    }
+
+    /// The statistics of `values`, whose largest `|x|` has the bits `max_bits`: counts only if need be.
+    pub(crate) fn from_max_bits(max_bits: u32, values: &[f32], bound: f32) -> RangeStats {
+        let max_abs = f32::from_bits(max_bits);
+        let out_of_range = match max_abs <= bound {
+            true => 0,
+            false => values.iter().filter(|x| is_out_of_range(**x, bound)).count() as u64,
+        };
+        RangeStats { max_abs, out_of_range }
+    }
+}
+
+/// Whether `x` is outside `[-bound, bound]`; NaN is.
+fn is_out_of_range(x: f32, bound: f32) -> bool {
+    x.is_nan() || x.abs() > bound
+}
+
+/// Collects the [`RangeStats`] of one place in a network. Clones share what they collect.
+#[derive(Debug, Clone, Default)]
+pub struct RangeRecorder(Arc<Mutex<RangeStats>>);
+
+impl RangeRecorder {
+    /// Adds `stats`.
+    pub fn record(&self, stats: RangeStats) {
+        let mut total = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *total = total.merge(stats);
+    }
+
+    /// What was recorded since the last call, and forgets it.
+    pub fn take(&self) -> RangeStats {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_is_neither_lost_nor_in_range() {
+        let seen = RangeStats::of(&[1.0, f32::NAN, -3.0], 2.0);
+        assert!(seen.max_abs.is_nan());
+        assert_eq!(seen.out_of_range, 2);
+        assert!(seen.merge(RangeStats::of(&[9.0], 10.0)).max_abs.is_nan());
+        assert_eq!(RangeStats::of(&[f32::INFINITY], f32::MAX).out_of_range, 1);
+        assert_eq!(RangeStats::of(&[], 1.0), RangeStats::default());
+    }
+
+    #[test]
+    fn recorder_adds_up_and_forgets() {
+        let recorder = RangeRecorder::default();
+        let clone = recorder.clone();
+        clone.record(RangeStats { max_abs: 2.0, out_of_range: 1 });
+        recorder.record(RangeStats { max_abs: 1.0, out_of_range: 3 });
+        assert_eq!(recorder.take(), RangeStats { max_abs: 2.0, out_of_range: 4 });
+        assert_eq!(clone.take(), RangeStats::default());
+    }
+}

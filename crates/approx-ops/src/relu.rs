@@ -1,0 +1,65 @@
+//! ReLU: exact, and by a composite minimax polynomial.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use minimax_coeffs::{Alpha, CompositeSign};
+
+use crate::cpu::composite::CompositeF32;
+use crate::elementwise::Function;
+use crate::error::{Result, check_bound};
+use crate::range::RangeRecorder;
+
+/// Exact ReLU, `max(x, 0)`, that records the range of its input.
+///
+/// # Shapes
+/// Any; the output has the input's.
+///
+/// # Errors
+/// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+pub fn relu(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
+    Function::Relu.apply(xs, recorder)
+}
+
+/// `relu_{alpha,B}(x) = x (1 + s_alpha(x / B)) / 2` for `|x| ≤ B` (arXiv 2105.10879, section III), with the
+/// derivative of that polynomial as its gradient.
+///
+/// # Accuracy
+/// In float32, within `2^-alpha / 16 · B` of the float64 composite for all alpha (achieved: 1.3e-6 · B at worst,
+/// docs/numerics.md). The composite itself is within about `2^-alpha · B` of `max(x, 0)`.
+///
+/// A value outside `[-B, B]` gives a meaningless result, and the recorder tells.
+#[derive(Debug, Clone)]
+pub struct MinimaxRelu {
+    sign: Arc<CompositeF32>,
+    bound: f32,
+}
+
+impl MinimaxRelu {
+    /// The published approximation with precision `alpha` on `[-bound, bound]`.
+    ///
+    /// # Errors
+    /// [`InvalidBound`](crate::OpError::InvalidBound) unless `bound` is positive and finite.
+    pub fn new(alpha: Alpha, bound: f64) -> Result<Self> {
+        Self::from_composite(CompositeSign::published(alpha), bound)
+    }
+
+    /// As [`MinimaxRelu::new`], for any approximation of the sign function on `[-1, 1]`.
+    ///
+    /// # Errors
+    /// As [`MinimaxRelu::new`].
+    pub fn from_composite(sign: &CompositeSign, bound: f64) -> Result<Self> {
+        Ok(Self { bound: check_bound(bound)?, sign: Arc::new(CompositeF32::new(sign)) })
+    }
+
+    /// Applies it, and records the range of the input.
+    ///
+    /// # Shapes
+    /// Any; the output has the input's.
+    ///
+    /// # Errors
+    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+    pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
+        Function::MinimaxRelu { sign: self.sign.clone(), bound: self.bound }.apply(xs, recorder)
+    }
+}

@@ -1,0 +1,152 @@
+//! Values against independent truth: golden files, the float64 composite, the exact maximum.
+
+use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, reference};
+use candle_core::{Device, Tensor};
+use minimax_coeffs::{Alpha, CompositeSign};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct ReluCase {
+    alpha: Alpha,
+    bound: f64,
+    x: Vec<f64>,
+    y: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct PoolCase {
+    alpha: Alpha,
+    bound: f64,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    ceil_mode: bool,
+    x_shape: Vec<usize>,
+    x: Vec<f64>,
+    y_shape: Vec<usize>,
+    y: Vec<f64>,
+}
+
+fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
+    let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn largest_difference(actual: &Tensor, expected: &[f64]) -> f64 {
+    let actual = actual.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(actual.len(), expected.len());
+    actual.iter().zip(expected).map(|(a, e)| (f64::from(*a) - e).abs()).fold(0.0, |max, d| {
+        assert!(!d.is_nan());
+        d.max(max)
+    })
+}
+
+/// All checks once per instruction set. One test, because the level is the whole process's.
+#[test]
+fn every_simd_level_is_accurate() {
+    for level in SimdLevel::available() {
+        SimdLevel::force(level).unwrap();
+        println!("{level}");
+        relu_agrees_with_golden_values();
+        relu_is_within_a_sixteenth_of_two_to_minus_alpha();
+        max_pool_agrees_with_golden_values();
+        exact_max_pool_agrees_with_the_reference();
+    }
+}
+
+fn relu_agrees_with_golden_values() {
+    let cases: Vec<ReluCase> = serde_json::from_str(include_str!("golden/relu.json")).unwrap();
+    assert_eq!(cases.len(), 33);
+    let mut worst = 0f64;
+    for ReluCase { alpha, bound, x, y } in cases {
+        let recorder = RangeRecorder::default();
+        let actual =
+            MinimaxRelu::new(alpha, bound).unwrap().forward(&tensor(&x, &[x.len()]), &recorder).unwrap();
+        let error = largest_difference(&actual, &y) / bound;
+        assert!(error < 1e-5, "alpha {alpha}, B {bound}: {error:e} B");
+        worst = worst.max(error);
+        assert_eq!(recorder.take().out_of_range, 0);
+    }
+    println!("  golden relu: at most {worst:.2e} B");
+}
+
+fn relu_is_within_a_sixteenth_of_two_to_minus_alpha() {
+    const POINTS: usize = 1_000_001;
+    for alpha in Alpha::all() {
+        let sign = CompositeSign::published(alpha);
+        for bound in [1.0, 20.0, 100.0] {
+            // A uniform grid, and one that is dense around zero, where the approximation is steepest.
+            let grid: Vec<f32> = (0..POINTS)
+                .map(|i| i as f64 / (POINTS - 1) as f64 * 2.0 - 1.0)
+                .flat_map(|z| [z, z * z * z])
+                .map(|z| (z * bound) as f32)
+                .collect();
+            let expected: Vec<f64> = grid.iter().map(|&x| sign.relu(f64::from(x), bound)).collect();
+            let xs = Tensor::new(grid, &Device::Cpu).unwrap();
+            let actual =
+                MinimaxRelu::new(alpha, bound).unwrap().forward(&xs, &RangeRecorder::default()).unwrap();
+            let error = largest_difference(&actual, &expected) / bound;
+            assert!(error <= alpha.epsilon() / 16.0, "alpha {alpha}, B {bound}: {error:e} B");
+            if bound == 20.0 {
+                println!("  relu, alpha {alpha}: at most {error:.2e} B");
+            }
+        }
+    }
+}
+
+fn max_pool_agrees_with_golden_values() {
+    let cases: Vec<PoolCase> = serde_json::from_str(include_str!("golden/max_pool.json")).unwrap();
+    assert_eq!(cases.len(), 48);
+    let mut worst = 0f64;
+    for case in cases {
+        let PoolCase { alpha, bound, kernel, stride, padding, ceil_mode, x_shape, x, y_shape, y } = case;
+        let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
+        let recorder = RangeRecorder::default();
+        let xs = tensor(&x, &x_shape);
+        let actual = MinimaxMaxPool::new(alpha, bound, spec).unwrap().forward(&xs, &recorder).unwrap();
+        assert_eq!(actual.dims(), y_shape);
+        let error = largest_difference(&actual, &y) / bound;
+        assert!(error < 1e-5, "alpha {alpha}, {spec:?}: {error:e} B");
+        worst = worst.max(error);
+
+        let (height, width) = (x_shape[2], x_shape[3]);
+        let f64_loops: Vec<f64> = x
+            .chunks(height * width)
+            .flat_map(|image| reference::max_pool(alpha, bound, &spec, image, height, width))
+            .collect();
+        let reference_error =
+            f64_loops.iter().zip(&y).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / bound;
+        assert!(reference_error < 1e-7, "the float64 loops: {reference_error:e} B");
+
+        let seen = recorder.take();
+        let largest = x.iter().fold(0f32, |max, x| max.max((*x as f32).abs()));
+        assert_eq!((seen.max_abs, seen.out_of_range), (largest, 0));
+    }
+    println!("  golden max-pooling: at most {worst:.2e} B");
+}
+
+fn exact_max_pool_agrees_with_the_reference() {
+    for (kernel, stride, padding, ceil_mode) in [
+        (2, 2, 0, false),
+        (2, 2, 0, true),
+        (3, 2, 1, false),
+        (3, 2, 0, true),
+        (3, 1, 1, false),
+        (2, 1, 1, false),
+    ] {
+        let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
+        for (height, width) in [(7, 9), (8, 8), (3, 40), (33, 5)] {
+            let xs = Tensor::randn(-3f32, 1.0, (2, 3, height, width), &Device::Cpu).unwrap();
+            let images: Vec<f32> = xs.flatten_all().unwrap().to_vec1().unwrap();
+            let expected: Vec<f64> = images
+                .chunks(height * width)
+                .flat_map(|image| {
+                    let image: Vec<f64> = image.iter().map(|&x| f64::from(x)).collect();
+                    reference::exact_max_pool(&spec, &image, height, width)
+                })
+                .collect();
+            let actual = max_pool(&xs, &spec, &RangeRecorder::default()).unwrap();
+            assert_eq!(largest_difference(&actual, &expected), 0.0, "{spec:?}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Strides, ranges, NaN, and inputs that are refused.
+
+use approx_ops::{
+    MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, relu, relu_aq, square,
+};
+use candle_core::{DType, Device, Tensor};
+use minimax_coeffs::Alpha;
+use proptest::prelude::*;
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn any_strides_give_what_contiguous_tensors_give() {
+    let range = RangeRecorder::default();
+    let xs = Tensor::randn(0f32, 2.0, (3, 4, 10, 12), &Device::Cpu).unwrap();
+    let views = [
+        xs.clone(),
+        xs.transpose(2, 3).unwrap(),
+        xs.permute((1, 0, 3, 2)).unwrap(),
+        xs.narrow(3, 3, 7).unwrap(),
+        xs.narrow(2, 1, 5).unwrap().transpose(0, 1).unwrap(),
+        xs.narrow(1, 0, 1).unwrap().broadcast_as((3, 5, 10, 12)).unwrap(),
+    ];
+    let spec = PoolSpec::new(3, 2, 1).unwrap();
+    let alpha = Alpha::new(7).unwrap();
+    let minimax_relu = MinimaxRelu::new(alpha, 50.0).unwrap();
+    let minimax_pool = MinimaxMaxPool::new(alpha, 50.0, spec).unwrap();
+    type Op<'a> = (&'a str, &'a dyn Fn(&Tensor) -> Tensor);
+    let ops: [Op; 6] = [
+        ("relu", &|x| relu(x, &range).unwrap()),
+        ("square", &|x| square(x, &range).unwrap()),
+        ("relu_aq", &|x| relu_aq(x, &range).unwrap()),
+        ("minimax_relu", &|x| minimax_relu.forward(x, &range).unwrap()),
+        ("max_pool", &|x| max_pool(x, &spec, &range).unwrap()),
+        ("minimax_max_pool", &|x| minimax_pool.forward(x, &range).unwrap()),
+    ];
+    for (name, op) in ops {
+        for view in &views {
+            // `force_contiguous` would do, but a round trip through a plain vector trusts nothing of candle.
+            let nested: Vec<f32> = values(view);
+            let copy = Tensor::from_vec(nested, view.shape(), &Device::Cpu).unwrap();
+            range.take();
+            let expected = (values(&op(&copy)), range.take());
+            let actual = (values(&op(view)), range.take());
+            assert_eq!(actual, expected, "{name}, strides {:?}", view.stride());
+        }
+    }
+}
+
+#[test]
+fn offenders_are_counted_and_nan_is_caught() {
+    let relu = MinimaxRelu::new(Alpha::MAX, 2.0).unwrap();
+    let range = RangeRecorder::default();
+    for (extra, max_abs, out_of_range) in [
+        (1.9f32, 1.9f32, 0),
+        (2.0, 2.0, 0),
+        (-2.5, 2.5, 1),
+        (f32::INFINITY, f32::INFINITY, 1),
+        (f32::NAN, f32::NAN, 1),
+    ] {
+        // At every place, so that no lane, tail or chunk is forgotten.
+        for place in [0, 5, 1_000, 16_384, 39_999] {
+            let mut xs = vec![1.5f32; 40_000];
+            xs[place] = extra;
+            relu.forward(&Tensor::new(xs, &Device::Cpu).unwrap(), &range).unwrap();
+            let seen = range.take();
+            assert_eq!(seen.max_abs.to_bits() & 0x7fff_ffff, max_abs.to_bits(), "{extra} at {place}");
+            assert_eq!(seen.out_of_range, out_of_range, "{extra} at {place}");
+        }
+    }
+}
+
+#[test]
+fn pooling_sees_values_that_no_window_covers() {
+    let mut image = vec![1f32; 25];
+    image[24] = 70.0; // the last row and column of 5×5 fall out of 2×2 windows
+    let xs = Tensor::from_vec(image, (1, 1, 5, 5), &Device::Cpu).unwrap();
+    let range = RangeRecorder::default();
+    let spec = PoolSpec::new(2, 2, 0).unwrap();
+    MinimaxMaxPool::new(Alpha::MAX, 50.0, spec).unwrap().forward(&xs, &range).unwrap();
+    assert_eq!(range.take().out_of_range, 1);
+}
+
+#[test]
+fn exact_ops_hand_nan_on() {
+    let xs = Tensor::from_vec(vec![1f32, f32::NAN, 3.0, 2.0], (1, 1, 2, 2), &Device::Cpu).unwrap();
+    let range = RangeRecorder::default();
+    assert!(values(&max_pool(&xs, &PoolSpec::new(2, 2, 0).unwrap(), &range).unwrap())[0].is_nan());
+    assert_eq!(range.take().out_of_range, 1);
+    assert!(values(&relu(&xs, &range).unwrap())[1].is_nan());
+}
+
+#[test]
+fn bad_inputs_are_named() {
+    let range = RangeRecorder::default();
+    for bound in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-60, 1e60] {
+        let error = MinimaxRelu::new(Alpha::MAX, bound).unwrap_err().to_string();
+        assert!(error.contains(&format!("is {bound}")), "{error}");
+    }
+    let f64s = Tensor::zeros(3, DType::F64, &Device::Cpu).unwrap();
+    let error = MinimaxRelu::new(Alpha::MAX, 1.0).unwrap().forward(&f64s, &range).unwrap_err().to_string();
+    assert_eq!(error, "minimax_relu takes float32 tensors, not F64");
+    let small = Tensor::zeros((1, 1, 2, 9), DType::F32, &Device::Cpu).unwrap();
+    let error = max_pool(&small, &PoolSpec::new(3, 2, 0).unwrap(), &range).unwrap_err().to_string();
+    assert!(error.contains("no window in an image of 2×9"), "{error}");
+    let flat = Tensor::zeros((4, 4), DType::F32, &Device::Cpu).unwrap();
+    assert!(max_pool(&flat, &PoolSpec::new(2, 2, 0).unwrap(), &range).is_err());
+    let other = if cfg!(target_arch = "x86_64") { SimdLevel::Neon } else { SimdLevel::Avx2 };
+    let error = SimdLevel::force(other).unwrap_err().to_string();
+    assert!(error.contains("this processor has no") && error.contains("portable"), "{error}");
+}
+
+proptest! {
+    /// Bounds of a tournament of approximate maxima (arXiv 2105.10879, section IV).
+    #[test]
+    fn tournament_stays_close_to_the_exact_maximum(
+        xs in prop::collection::vec(-10f32..10.0, 36), bits in 6u8..=14, kernel in 2usize..=3,
+    ) {
+        let alpha = Alpha::new(bits).unwrap();
+        let xs = Tensor::from_vec(xs, (1, 1, 6, 6), &Device::Cpu).unwrap();
+        let spec = PoolSpec::new(kernel, kernel, 0).unwrap();
+        let range = RangeRecorder::default();
+        let exact = values(&max_pool(&xs, &spec, &range).unwrap());
+        let approximate = values(&MinimaxMaxPool::new(alpha, 10.0, spec).unwrap().forward(&xs, &range).unwrap());
+        // ⌈log2 k²⌉ rounds, each off by at most 2^-alpha on the scale 2B.
+        let rounds = if kernel == 2 { 2.0 } else { 4.0 };
+        let allowed = rounds * alpha.epsilon() * 2.0 * 10.0 * 1.1 + 1e-4;
+        for (a, e) in approximate.iter().zip(&exact) {
+            prop_assert!((f64::from(*a) - f64::from(*e)).abs() <= allowed, "{} for {}", a, e);
+        }
+    }
+
+    #[test]
+    fn approximate_relu_splits_x_into_two_parts(xs in prop::collection::vec(-10f32..10.0, 1..70), bits in 4u8..=14) {
+        // relu(x) − relu(−x) = x, because s is odd.
+        let op = MinimaxRelu::new(Alpha::new(bits).unwrap(), 10.0).unwrap();
+        let range = RangeRecorder::default();
+        let xs = Tensor::new(xs, &Device::Cpu).unwrap();
+        let difference = (op.forward(&xs, &range).unwrap() - op.forward(&xs.neg().unwrap(), &range).unwrap()).unwrap();
+        for (d, x) in values(&difference).iter().zip(values(&xs)) {
+            prop_assert!((d - x).abs() <= 2e-6 * 10.0, "{} for {}", d, x);
+        }
+    }
+}
