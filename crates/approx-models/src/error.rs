@@ -1,0 +1,47 @@
+//! What can go wrong.
+
+use approx_ops::OpError;
+
+use crate::weights::WeightsError;
+
+/// The error of every function that builds or runs a network.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// No such model.
+    #[error("unknown backbone `{name}` for {dataset}; known: {}", known.join(", "))]
+    UnknownBackbone {
+        /// The data set asked for.
+        dataset: String,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// The weights do not fit the model.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A policy names places that the model does not have.
+    #[error("the policy names `{name}`, but the network has no such {kind}; it has {}", known.join(", "))]
+    UnknownSite {
+        /// The name in the policy.
+        name: String,
+        /// `relu` or `max_pool`.
+        kind: &'static str,
+        /// The sites there are.
+        known: Vec<String>,
+    },
+    /// An activation could not be made or run.
+    #[error("{site}: {source}")]
+    Site {
+        /// The site's name.
+        site: String,
+        /// What went wrong there.
+        source: OpError,
+    },
+    /// candle's own error, such as an input of the wrong shape.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;

@@ -1,0 +1,150 @@
+//! The layers that networks are made of.
+
+use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, relu, relu_aq, square};
+use candle_core::Tensor;
+
+use crate::builder::at;
+use crate::error::Result;
+
+/// A square convolution and the batch norm behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvSpec {
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Distance of two windows.
+    pub stride: usize,
+    /// Zero rows and columns added at each side.
+    pub padding: usize,
+    /// Whether the convolution has a bias of its own.
+    pub bias: bool,
+    /// Added to the variance in batch norm.
+    pub eps: f64,
+}
+
+impl ConvSpec {
+    /// A 3×3 convolution that keeps the image's size at stride 1, without bias, with PyTorch's default `eps`.
+    pub fn three_by_three(inputs: usize, outputs: usize) -> Self {
+        Self { inputs, outputs, kernel: 3, stride: 1, padding: 1, bias: false, eps: 1e-5 }
+    }
+
+    /// The same with another stride.
+    #[must_use]
+    pub fn with_stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// The same with a bias.
+    #[must_use]
+    pub fn with_bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+}
+
+/// A convolution with bias.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    spec: ConvSpec,
+}
+
+impl Conv2d {
+    pub(crate) fn new(weight: Tensor, bias: Tensor, spec: ConvSpec) -> candle_core::Result<Self> {
+        let bias = bias.reshape((1, spec.outputs, 1, 1))?;
+        Ok(Self { weight, bias, spec })
+    }
+
+    /// # Shapes
+    /// `xs`: `[N, inputs, H, W]`; the result `[N, outputs, H', W']`.
+    ///
+    /// # Errors
+    /// candle's, for another shape.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let ys = xs.conv2d(&self.weight, self.spec.padding, self.spec.stride, 1, 1)?;
+        Ok(ys.broadcast_add(&self.bias)?)
+    }
+}
+
+/// `x Wᵀ + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
+}
+
+impl Linear {
+    /// # Shapes
+    /// `xs`: `[N, inputs]`; the result `[N, outputs]`.
+    ///
+    /// # Errors
+    /// candle's, for another shape.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        Ok(xs.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+    }
+}
+
+/// A ReLU, or what the policy puts in its place.
+#[derive(Debug, Clone)]
+pub struct Relu {
+    pub(crate) site: String,
+    pub(crate) function: ReluFunction,
+    pub(crate) recorder: RangeRecorder,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ReluFunction {
+    Exact,
+    Minimax(MinimaxRelu),
+    Square,
+    ReluAq,
+}
+
+impl Relu {
+    /// # Shapes
+    /// Any; the result has the input's.
+    ///
+    /// # Errors
+    /// The op's, with the name of the site.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let ys = match &self.function {
+            ReluFunction::Exact => relu(xs, &self.recorder),
+            ReluFunction::Minimax(relu) => relu.forward(xs, &self.recorder),
+            ReluFunction::Square => square(xs, &self.recorder),
+            ReluFunction::ReluAq => relu_aq(xs, &self.recorder),
+        };
+        ys.map_err(at(&self.site))
+    }
+}
+
+/// A max-pooling, or what the policy puts in its place.
+#[derive(Debug, Clone)]
+pub struct MaxPool {
+    pub(crate) site: String,
+    pub(crate) function: MaxPoolFunction,
+    pub(crate) recorder: RangeRecorder,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum MaxPoolFunction {
+    Exact(PoolSpec),
+    Minimax(MinimaxMaxPool),
+}
+
+impl MaxPool {
+    /// # Shapes
+    /// `xs`: `[N, C, H, W]`; the result `[N, C, H', W']` with [`PoolSpec::output_size`].
+    ///
+    /// # Errors
+    /// The op's, with the name of the site.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let ys = match &self.function {
+            MaxPoolFunction::Exact(spec) => max_pool(xs, spec, &self.recorder),
+            MaxPoolFunction::Minimax(pool) => pool.forward(xs, &self.recorder),
+        };
+        ys.map_err(at(&self.site))
+    }
+}

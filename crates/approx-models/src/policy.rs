@@ -1,0 +1,96 @@
+//! What stands for ReLU and max-pooling.
+
+use std::collections::BTreeMap;
+
+use minimax_coeffs::Alpha;
+use serde::{Deserialize, Serialize};
+
+/// What stands for a ReLU.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum ReluPolicy {
+    /// `max(x, 0)`.
+    Exact,
+    /// `x (1 + s_alpha(x / bound)) / 2`.
+    Minimax {
+        /// Precision in bits.
+        alpha: Alpha,
+        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
+        bound: f64,
+    },
+    /// `x²`.
+    Square,
+    /// `x²/8 + x/2 + 1/4`.
+    ReluAq,
+}
+
+/// What stands for a max-pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum MaxPoolPolicy {
+    /// The maximum.
+    Exact,
+    /// A tournament of `max_alpha`.
+    Minimax {
+        /// Precision in bits.
+        alpha: Alpha,
+        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
+        bound: f64,
+    },
+}
+
+/// What stands for ReLU and max-pooling in a whole network, with exceptions by the name of the site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActivationPolicy {
+    /// For each ReLU that is not in `relu_sites`.
+    pub relu: ReluPolicy,
+    /// For each max-pooling that is not in `max_pool_sites`.
+    pub max_pool: MaxPoolPolicy,
+    /// For single ReLUs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub relu_sites: BTreeMap<String, ReluPolicy>,
+    /// For single max-poolings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_pool_sites: BTreeMap<String, MaxPoolPolicy>,
+}
+
+impl ActivationPolicy {
+    /// The same everywhere.
+    pub fn uniform(relu: ReluPolicy, max_pool: MaxPoolPolicy) -> Self {
+        Self { relu, max_pool, relu_sites: BTreeMap::new(), max_pool_sites: BTreeMap::new() }
+    }
+
+    /// The network as it was trained.
+    pub fn exact() -> Self {
+        Self::uniform(ReluPolicy::Exact, MaxPoolPolicy::Exact)
+    }
+
+    /// The approximation of Lee et al. (arXiv 2105.10879): ReLU on `[-b_relu, b_relu]`, max-pooling on
+    /// `[-b_max, b_max]`.
+    pub fn minimax(alpha: Alpha, b_relu: f64, b_max: f64) -> Self {
+        Self::uniform(
+            ReluPolicy::Minimax { alpha, bound: b_relu },
+            MaxPoolPolicy::Minimax { alpha, bound: b_max },
+        )
+    }
+
+    /// `x²` for ReLU, with the exact max-pooling.
+    pub fn square() -> Self {
+        Self::uniform(ReluPolicy::Square, MaxPoolPolicy::Exact)
+    }
+
+    /// `x²/8 + x/2 + 1/4` for ReLU, with the exact max-pooling.
+    pub fn relu_aq() -> Self {
+        Self::uniform(ReluPolicy::ReluAq, MaxPoolPolicy::Exact)
+    }
+
+    /// What stands for the ReLU at `site`.
+    pub fn relu_at(&self, site: &str) -> ReluPolicy {
+        self.relu_sites.get(site).copied().unwrap_or(self.relu)
+    }
+
+    /// What stands for the max-pooling at `site`.
+    pub fn max_pool_at(&self, site: &str) -> MaxPoolPolicy {
+        self.max_pool_sites.get(site).copied().unwrap_or(self.max_pool)
+    }
+}

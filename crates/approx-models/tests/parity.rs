@@ -1,0 +1,181 @@
+//! Every backbone against the original PyTorch code: names, shapes, exact and approximate logits.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use candle_core::{Device, Tensor};
+use common::hashed;
+use minimax_coeffs::Alpha;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    input_shape: Vec<usize>,
+    parameters: usize,
+    max_abs_relu_input: f64,
+    max_abs_maxpool_input: f64,
+    exact: Vec<Vec<Option<f64>>>,
+    exact_argmax: Vec<usize>,
+    approx: Vec<Approximate>,
+}
+
+#[derive(Deserialize)]
+struct Approximate {
+    alpha: Option<Alpha>,
+    b_relu: Option<f64>,
+    b_max: Option<f64>,
+    method: Option<String>,
+    /// `None` where the original network overflowed.
+    logits: Vec<Vec<Option<f64>>>,
+    argmax: Vec<usize>,
+}
+
+impl Approximate {
+    fn policy(&self) -> ActivationPolicy {
+        match (self.method.as_deref(), self.alpha) {
+            (None, Some(alpha)) => {
+                ActivationPolicy::minimax(alpha, self.b_relu.unwrap(), self.b_max.unwrap())
+            }
+            (Some("square"), None) => ActivationPolicy::square(),
+            (Some("relu_aq"), None) => ActivationPolicy::relu_aq(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn hashed_weights() -> Weights {
+    Weights::generate(Device::Cpu, hashed)
+}
+
+fn golden(name: &str, file: &str) -> String {
+    let path = format!("{}/tests/golden/{}", env!("CARGO_MANIFEST_DIR"), file.replace("NAME", name));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The largest difference as a share of the largest |logit|; classes must agree, and so must overflows.
+fn compare(network: &Network, images: &Tensor, logits: &[Vec<Option<f64>>], argmax: &[usize]) -> f64 {
+    let actual: Vec<Vec<f32>> = network.forward(images).unwrap().to_vec2().unwrap();
+    assert_eq!(actual.len(), logits.len());
+    let largest = logits.iter().flatten().flatten().fold(0f64, |max, l| max.max(l.abs()));
+    let mut difference = 0f64;
+    for ((actual, expected), &class) in actual.iter().zip(logits).zip(argmax) {
+        assert_eq!(actual.len(), expected.len());
+        for (a, e) in actual.iter().zip(expected) {
+            assert_eq!(a.is_finite(), e.is_some());
+            difference = difference.max(e.map_or(0.0, |e| (f64::from(*a) - e).abs()));
+        }
+        if expected.iter().any(Option::is_none) {
+            return 0.0;
+        }
+        let best = (0..actual.len()).max_by(|&a, &b| actual[a].total_cmp(&actual[b])).unwrap();
+        assert_eq!(best, class);
+    }
+    difference / largest
+}
+
+#[test]
+fn every_backbone_agrees_with_the_original_code() {
+    assert_eq!(Backbone::all("cifar10").len(), 9);
+    for backbone in Backbone::all("cifar10") {
+        let golden: Golden = serde_json::from_str(&golden(backbone.name(), "cifar10_NAME.json")).unwrap();
+        let images =
+            Tensor::from_vec(hashed("input", &golden.input_shape), golden.input_shape, &Device::Cpu).unwrap();
+        let weights = hashed_weights();
+
+        let exact = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+        let difference = compare(&exact, &images, &golden.exact, &golden.exact_argmax);
+        assert!(difference < 1e-4, "{}: exact logits differ by {difference:e}", backbone.name());
+        for (kind, expected) in
+            [(SiteKind::Relu, golden.max_abs_relu_input), (SiteKind::MaxPool, golden.max_abs_maxpool_input)]
+        {
+            let of_kind = exact.sites().iter().filter(|site| site.kind() == kind);
+            let largest = of_kind.map(|site| f64::from(site.take_range().max_abs)).fold(0.0, f64::max);
+            assert!((largest - expected).abs() <= 1e-4 * expected, "{}: {kind:?} {largest}", backbone.name());
+        }
+
+        let mut worst = 0f64;
+        for approximate in &golden.approx {
+            let network = backbone.build(&weights, &approximate.policy()).unwrap();
+            let difference = compare(&network, &images, &approximate.logits, &approximate.argmax);
+            let what = format!("{} {:?} {:?}", backbone.name(), approximate.alpha, approximate.method);
+            assert!(difference < 1e-3, "{what}: logits differ by {difference:e}");
+            let overflows = approximate.logits.iter().flatten().any(Option::is_none);
+            let out_of_range = network.sites().iter().any(|site| site.take_range().out_of_range > 0);
+            assert_eq!(out_of_range, overflows, "{what}");
+            worst = worst.max(difference);
+        }
+        println!("{}: exact {difference:.1e}, approximate {worst:.1e} of the largest logit", backbone.name());
+    }
+}
+
+#[test]
+fn parameter_names_and_shapes_are_the_originals() {
+    for backbone in Backbone::all("cifar10") {
+        let golden: Golden = serde_json::from_str(&golden(backbone.name(), "cifar10_NAME.json")).unwrap();
+        let requested = Arc::new(Mutex::new(BTreeMap::new()));
+        let log = requested.clone();
+        let weights = Weights::generate(Device::Cpu, move |name, shape| {
+            log.lock().unwrap().insert(name.to_owned(), shape.to_vec());
+            vec![1.0; shape.iter().product()]
+        });
+        backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+        let requested = requested.lock().unwrap().clone();
+
+        let original: BTreeMap<String, Vec<usize>> = golden_state_dict(backbone.name());
+        assert_eq!(requested, original, "{}", backbone.name());
+        let is_parameter = |name: &str| !name.contains("running_");
+        let parameters: usize = requested
+            .iter()
+            .filter(|(name, _)| is_parameter(name))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        assert_eq!(parameters, golden.parameters, "{}", backbone.name());
+    }
+}
+
+/// The tensors of the original state_dict but the counters.
+fn golden_state_dict(name: &str) -> BTreeMap<String, Vec<usize>> {
+    golden(name, "state_dicts/cifar10_NAME.txt")
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+        .map(|(name, shape)| (name.to_owned(), shape.split('x').map(|d| d.parse().unwrap()).collect()))
+        .collect()
+}
+
+#[test]
+fn sites_can_differ_by_name() {
+    let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
+    let mut policy: ActivationPolicy = serde_json::from_str(
+        r#"{"relu": {"method": "exact"}, "max_pool": {"method": "exact"},
+            "relu_sites": {"features.2": {"method": "minimax", "alpha": 10, "bound": 15.0}},
+            "max_pool_sites": {"features.3": {"method": "minimax", "alpha": 7, "bound": 9.0}}}"#,
+    )
+    .unwrap();
+    let network = backbone.build(&hashed_weights(), &policy).unwrap();
+    let bounds: Vec<_> = network.sites().iter().filter_map(|s| Some((s.name(), s.bound()?))).collect();
+    assert_eq!(bounds, [("features.2", 15.0), ("features.3", 9.0)]);
+
+    policy.relu_sites.insert("features.3".to_owned(), policy.relu);
+    let error = backbone.build(&hashed_weights(), &policy).err().unwrap().to_string();
+    assert!(error.contains("`features.3`, but the network has no such relu; it has features.2, "), "{error}");
+    assert!(
+        serde_json::from_str::<ActivationPolicy>(
+            r#"{"relu": {"method": "minimax", "alpha": 3, "bound": 1}, "max_pool": {"method": "exact"}}"#
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn unknown_backbones_and_bad_bounds_are_named() {
+    let error = Backbone::find("cifar10", "resnet18").unwrap_err().to_string();
+    assert!(error.starts_with("unknown backbone `resnet18` for cifar10; known: resnet20, "), "{error}");
+    let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
+    let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, -1.0);
+    let error = backbone.build(&hashed_weights(), &policy).err().unwrap().to_string();
+    assert!(error.starts_with("features.3: the bound of the approximation range is -1"), "{error}");
+}

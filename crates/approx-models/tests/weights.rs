@@ -1,0 +1,137 @@
+//! Reading weights: formats, and files that are refused.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use approx_models::{ActivationPolicy, Backbone, Forward, Network, Result, Weights, layers};
+use candle_core::{DType, Device, Tensor};
+use common::hashed;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn load_error(path: PathBuf) -> String {
+    Weights::load(path, &Device::Cpu).err().expect("an error").to_string()
+}
+
+struct Linear(layers::Linear);
+
+impl Forward for Linear {
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.0.forward(images)
+    }
+}
+
+#[test]
+fn pytorch_files_are_read() {
+    for name in ["state_dict.pt", "checkpoint.pt", "half.pt"] {
+        let weights = Weights::load(fixture(name), &Device::Cpu).unwrap();
+        let network =
+            Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)));
+        let xs = Tensor::new(&[[1f32, 10.0, 100.0]], &Device::Cpu).unwrap();
+        let ys = network.unwrap().forward(&xs).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(ys, [[210.5, 542.5]], "{name}");
+    }
+}
+
+#[test]
+fn unreadable_files_are_refused_with_their_name_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let good = std::fs::read(fixture("state_dict.pt")).unwrap();
+    let cases = [
+        (write("cut.pt", &good[..good.len() / 2]), "cut.pt: not a readable PyTorch (zip) file"),
+        (write("empty.pt", b""), "empty.pt: not a readable PyTorch (zip) file"),
+        (write("text.pt", b"hello, world"), "text.pt: not a readable PyTorch (zip) file"),
+        (write("foreign.safetensors", &good), "foreign.safetensors: not a readable safetensors file"),
+        (write("weights.bin", &good), "weights.bin: weights are read from .pt, .pth or .safetensors files"),
+        (fixture("no_tensors.pt"), "no_tensors.pt: holds no tensors"),
+        (fixture("view.pt"), "`fc.weight` is a view into another tensor"),
+        (fixture("nan.pt"), "nan.pt: `fc.bias` has the value NaN at index 1"),
+        (folder.path().join("missing.pt"), "missing.pt: No such file"),
+        (folder.path().to_owned(), "is a directory"),
+    ];
+    for (path, expected) in cases {
+        let error = load_error(path);
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+/// The hashed tensors of a backbone.
+fn tensors_of(name: &str) -> HashMap<String, Tensor> {
+    let golden = fixture(&format!("../golden/state_dicts/cifar10_{name}.txt"));
+    let text = std::fs::read_to_string(golden).unwrap();
+    let lines = text.lines().map(|line| line.split_once(' ').unwrap());
+    lines
+        .map(|(name, shape)| match shape {
+            "scalar" => (name.to_owned(), Tensor::new(0i64, &Device::Cpu).unwrap()),
+            _ => {
+                let shape: Vec<usize> = shape.split('x').map(|d| d.parse().unwrap()).collect();
+                (name.to_owned(), Tensor::from_vec(hashed(name, &shape), shape, &Device::Cpu).unwrap())
+            }
+        })
+        .collect()
+}
+
+fn build_error(backbone: &str, tensors: HashMap<String, Tensor>) -> String {
+    let weights = Weights::from_tensors(tensors, &Device::Cpu, "some.pt".to_owned()).unwrap();
+    let backbone = Backbone::find("cifar10", backbone).unwrap();
+    backbone.build(&weights, &ActivationPolicy::exact()).err().expect("an error").to_string()
+}
+
+#[test]
+fn weights_of_another_backbone_are_refused_with_the_first_differences() {
+    let error = build_error("resnet32", tensors_of("resnet20"));
+    assert_eq!(
+        error,
+        "some.pt: the weights do not fit this network: 60 tensors are missing: layer1.3.conv1.weight, \
+         layer1.3.bn1.weight, layer1.3.bn1.bias, …"
+    );
+    let error = build_error("resnet20", tensors_of("resnet32"));
+    assert!(
+        error.contains("60 tensors are unused: layer1.3.bn1.bias, layer1.3.bn1.running_mean, "),
+        "{error}"
+    );
+    let error = build_error("vgg11bn", tensors_of("vgg13bn"));
+    assert!(error.contains("missing") && error.contains("unused"), "{error}");
+    assert!(error.contains("of another shape: features.4.bias is [64], not [128]"), "{error}");
+}
+
+#[test]
+fn all_nine_backbones_take_their_own_weights_and_no_others() {
+    let names: Vec<&str> = Backbone::all("cifar10").iter().map(Backbone::name).collect();
+    for weights in &names {
+        let tensors = tensors_of(weights);
+        for backbone in &names {
+            let weights = Weights::from_tensors(tensors.clone(), &Device::Cpu, "some.pt".to_owned()).unwrap();
+            let built =
+                Backbone::find("cifar10", backbone).unwrap().build(&weights, &ActivationPolicy::exact());
+            assert_eq!(built.is_ok(), weights_fit(&tensors, backbone), "{backbone}");
+        }
+    }
+}
+
+fn weights_fit(tensors: &HashMap<String, Tensor>, backbone: &str) -> bool {
+    let shapes = |tensors: &HashMap<String, Tensor>| -> HashMap<String, Vec<usize>> {
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect()
+    };
+    shapes(tensors) == shapes(&tensors_of(backbone))
+}
+
+#[test]
+fn infinities_are_refused_in_every_float_type() {
+    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+        let tensor = Tensor::new(&[0f32, f32::NEG_INFINITY], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        let tensors = HashMap::from([("a".to_owned(), tensor)]);
+        let error = Weights::from_tensors(tensors, &Device::Cpu, "w".to_owned()).err().unwrap().to_string();
+        assert_eq!(error, "w: `a` has the value -inf at index 1");
+    }
+}
