@@ -5,8 +5,8 @@ fn fnv1a(text: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn uniform(name: &str, i: usize) -> f64 {
-    let mut z = fnv1a(&format!("dev:{name}")).wrapping_add(i as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+fn uniform(seed: u64, i: usize) -> f64 {
+    let mut z = seed.wrapping_add(i as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^= z >> 31;
@@ -27,5 +27,6 @@ pub fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
         "weight" => (2.0 * u - 1.0) * (4.0 / fan_in as f64).sqrt(),
         other => panic!("no rule for {other}"),
     };
-    (0..shape.iter().product()).map(|i| value(uniform(name, i)) as f32).collect()
+    let seed = fnv1a(&format!("dev:{name}"));
+    (0..shape.iter().product()).map(|i| value(uniform(seed, i)) as f32).collect()
 }
