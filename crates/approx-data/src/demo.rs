@@ -1,0 +1,23 @@
+//! 1,000 images in CIFAR-10's shape, embedded in the program: no download needed.
+//!
+//! Pictures of emoji on coloured gradients; datasets/demo/README.md tells whose they are.
+
+use std::path::Path;
+
+use crate::cifar10;
+use crate::image_set::ImageSet;
+
+/// The records of CIFAR-10's binary version.
+const RECORDS: &[u8] = include_bytes!("../../../datasets/demo/test_batch_1000.bin");
+
+/// The classes, by label.
+pub const CLASSES: [&str; 10] =
+    ["smiley", "person", "hand", "animal", "food", "travel", "activity", "object", "symbol", "flag"];
+
+/// The images.
+pub fn images() -> ImageSet {
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    cifar10::parse_records(RECORDS, Path::new("the embedded demo"), &mut pixels, &mut labels)
+        .expect("the embedded file is well formed");
+    ImageSet::new(pixels, labels, (cifar10::SIZE, cifar10::SIZE), CLASSES.len())
+}
