@@ -135,16 +135,21 @@ impl Weights {
             "pt" | "pth" => ("PyTorch (zip)", read_pytorch(path)),
             _ => return Err(WeightsError::UnknownFormat(path.to_owned())),
         };
-        let tensors = tensors.map_err(|error| WeightsError::Malformed {
-            path: path.to_owned(),
-            format,
-            // The first line: the rest may be a backtrace.
-            reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
-        })?;
+        let tensors = tensors.map_err(|error| malformed(path, format, &error))?;
         if tensors.is_empty() {
             return Err(WeightsError::Empty(path.to_owned()));
         }
         Self::from_tensors(tensors, device, origin)
+    }
+
+    /// Reads the contents of a `.safetensors` file. `origin` names them in errors.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn from_safetensors(bytes: &[u8], device: &Device, origin: &str) -> Result<Self, WeightsError> {
+        let tensors = safetensors::load_buffer(bytes, &Device::Cpu)
+            .map_err(|error| malformed(Path::new(origin), "safetensors", &error))?;
+        Self::from_tensors(tensors, device, origin.to_owned())
     }
 
     /// Weights that are already in memory. `origin` names them in errors.
@@ -223,6 +228,12 @@ impl Weights {
         };
         tensors.into_iter().flat_map(|tensors| tensors.keys().map(String::as_str))
     }
+}
+
+fn malformed(path: &Path, format: &'static str, error: &candle_core::Error) -> WeightsError {
+    // The first line: the rest may be a backtrace.
+    let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+    WeightsError::Malformed { path: path.to_owned(), format, reason }
 }
 
 /// A state_dict, or one under the key `state_dict` of a checkpoint.

@@ -1,0 +1,43 @@
+//! How good a network is, exactly and approximated, and which range the approximation needs.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`evaluate`] | [`Job`]: a data set and how to run it; [`exact_pass`]: the baseline and each site's range |
+//! | [`bound_search`] | [`approximate_pass`]: fails on a value out of range, or widens B and goes on |
+//! | [`compare`] | [`Comparison`]: accuracies, agreement, logit error |
+//! | [`report`] | [`Report`]: all of it as JSON |
+//! | [`output`] | files that are written whole or not at all |
+//!
+//! ```
+//! use approx_data::{Normalization, demo};
+//! use approx_eval::{Bounds, Job, Search, approximate_pass, exact_pass};
+//! use approx_models::{ActivationPolicy, Backbone, Weights};
+//! use candle_core::Device;
+//! use minimax_coeffs::Alpha;
+//!
+//! let images = demo::images().truncated(2);
+//! let job = Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu };
+//! let backbone = Backbone::find("cifar10", "resnet20")?;
+//! let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.02; shape.iter().product()]);
+//!
+//! let exact = exact_pass(&job, &backbone.build(&weights, &ActivationPolicy::exact())?, &())?;
+//! let search = Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 };
+//! let found = approximate_pass(&job, &exact, search, &(), |bounds| {
+//!     backbone.build(&weights, &ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool))
+//! })?;
+//! assert!(found.pass.sites.iter().all(|site| f64::from(site.max_abs) <= found.bounds.relu));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod bound_search;
+pub mod compare;
+pub mod error;
+pub mod evaluate;
+pub mod output;
+pub mod report;
+
+pub use bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
+pub use compare::Comparison;
+pub use error::{EvalError, RangeError, Result};
+pub use evaluate::{Job, Logits, Observer, Pass, SiteRange, exact_pass};
+pub use report::Report;

@@ -1,0 +1,180 @@
+//! All of a run's results, as JSON.
+
+use approx_models::SiteKind;
+use minimax_coeffs::{Alpha, CompositeSign};
+use serde::Serialize;
+
+use crate::bound_search::ApproximatePass;
+use crate::compare::Comparison;
+use crate::evaluate::Pass;
+
+/// What was run and what came out. Shares are between 0 and 1.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Of this program.
+    pub version: &'static str,
+    /// `cifar10`, `demo`.
+    pub dataset: String,
+    /// `resnet20`, …
+    pub backbone: String,
+    /// `proposed`, `square`, `relu_aq`.
+    pub method: String,
+    /// Precision in bits; only for `proposed`, as the next five.
+    pub alpha: Option<Alpha>,
+    /// Of the components of the composition.
+    pub degrees: Option<Vec<usize>>,
+    /// Levels that one ReLU consumes.
+    pub depth: Option<u32>,
+    /// Non-scalar multiplications of one ReLU.
+    pub non_scalar_multiplications: Option<u32>,
+    /// The bound found for ReLU.
+    pub b_relu: Option<f64>,
+    /// The bound found for max-pooling.
+    pub b_max: Option<f64>,
+    /// How many images.
+    pub images: usize,
+    /// Images at a time.
+    pub batch_size: usize,
+    /// The exact network.
+    pub exact: ExactResult,
+    /// The approximate network.
+    pub approx: ApproxResult,
+    /// `(approx.accuracy − exact.accuracy) / exact.accuracy`; `null` if the exact network gets nothing right.
+    pub relative_difference: Option<f64>,
+    /// Each site with the largest |x| of the exact and of the approximate network.
+    pub sites: Vec<SiteResult>,
+    /// The weights.
+    pub weights: WeightsFile,
+    /// CPU threads.
+    pub threads: usize,
+    /// Vector instructions of the activations on the CPU.
+    pub simd: String,
+}
+
+/// Results of the exact network.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExactResult {
+    /// Share of images it gets right.
+    pub accuracy: f64,
+    /// For all images.
+    pub seconds: f64,
+    /// Throughput.
+    pub images_per_second: f64,
+}
+
+/// Results of the approximate network.
+#[derive(Debug, Clone, Serialize)]
+pub struct ApproxResult {
+    /// Share of images it gets right.
+    pub accuracy: f64,
+    /// Share of images that it puts in the same class as the exact network does.
+    pub agreement: f64,
+    /// `null` if a logit is not finite.
+    pub max_abs_logit_difference: Option<f32>,
+    /// Images with a logit that is not finite.
+    pub non_finite_images: usize,
+    /// For all images, with the final bounds.
+    pub seconds: f64,
+    /// Throughput.
+    pub images_per_second: f64,
+    /// Passes that the search for B took.
+    pub passes: usize,
+    /// What those took in all.
+    pub search_seconds: f64,
+}
+
+/// A site's inputs.
+#[derive(Debug, Clone, Serialize)]
+pub struct SiteResult {
+    /// In the style of the weights.
+    pub name: String,
+    /// `relu` or `max_pool`.
+    pub kind: SiteKind,
+    /// The largest |x| in the exact network.
+    pub max_abs: f32,
+    /// The largest |x| in the approximate network; `null` if not finite.
+    pub approx_max_abs: f32,
+}
+
+/// Which weights.
+#[derive(Debug, Clone, Serialize)]
+pub struct WeightsFile {
+    /// Its path.
+    pub file: String,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+/// What a run was of.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// `cifar10`, `demo`.
+    pub dataset: String,
+    /// `resnet20`, …
+    pub backbone: String,
+    /// `proposed`, `square`, `relu_aq`.
+    pub method: String,
+    /// For `proposed`.
+    pub alpha: Option<Alpha>,
+    /// Which weights.
+    pub weights: WeightsFile,
+    /// Images at a time.
+    pub batch_size: usize,
+    /// CPU threads.
+    pub threads: usize,
+}
+
+impl Report {
+    /// The report of two passes over the same images.
+    pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
+        let Subject { dataset, backbone, method, alpha, weights, batch_size, threads } = subject;
+        let images = exact.logits.predictions().len();
+        let sign = alpha.map(CompositeSign::published);
+        let per_second = |seconds: f64| images as f64 / seconds;
+        let site = |(exact, approx): (&crate::SiteRange, &crate::SiteRange)| SiteResult {
+            name: exact.name.clone(),
+            kind: exact.kind,
+            max_abs: exact.max_abs,
+            approx_max_abs: approx.max_abs,
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            dataset,
+            backbone,
+            method,
+            alpha,
+            degrees: sign.map(CompositeSign::degrees),
+            depth: sign.map(|sign| sign.relu_cost().depth),
+            non_scalar_multiplications: sign.map(|sign| sign.relu_cost().non_scalar_multiplications),
+            b_relu: alpha.map(|_| approx.bounds.relu),
+            b_max: alpha.map(|_| approx.bounds.max_pool),
+            images,
+            batch_size,
+            exact: ExactResult {
+                accuracy: comparison.exact_accuracy,
+                seconds: exact.seconds,
+                images_per_second: per_second(exact.seconds),
+            },
+            approx: ApproxResult {
+                accuracy: comparison.approx_accuracy,
+                agreement: comparison.agreement,
+                max_abs_logit_difference: comparison.max_abs_logit_difference,
+                non_finite_images: comparison.non_finite_images,
+                seconds: approx.pass.seconds,
+                images_per_second: per_second(approx.pass.seconds),
+                passes: approx.passes,
+                search_seconds: approx.search_seconds,
+            },
+            relative_difference: Some(comparison.relative_difference()).filter(|d| d.is_finite()),
+            sites: exact.sites.iter().zip(&approx.pass.sites).map(site).collect(),
+            weights,
+            threads,
+            simd: approx_ops::SimdLevel::current().to_string(),
+        }
+    }
+
+    /// The report as indented JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report has no maps with other keys than strings")
+    }
+}

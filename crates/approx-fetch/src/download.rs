@@ -1,0 +1,462 @@
+//! One file over HTTP: resumed, tried again, checked, renamed.
+//!
+//! The bytes go to `<file>.part`; `<file>.part.meta` remembers what the server said about them. A later attempt,
+//! in this process or another, asks for the rest with `Range` and `If-Range`, and starts from zero if the file
+//! has changed on the server. Where a server names neither an ETag nor a date, the total size must agree.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use ureq::http::HeaderMap;
+use ureq::{Agent, Timeout};
+
+use crate::checksum::Checksum;
+use crate::error::{FetchError, Result};
+use crate::files::{self, CopyError};
+use crate::progress::Progress;
+
+/// How patient to be with a server.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// For the connection to come about, its encryption included.
+    pub connect_timeout: Duration,
+    /// For the next byte to arrive.
+    pub stall_timeout: Duration,
+    /// How often to try without a new byte before giving up on a connection that breaks or a server that is
+    /// overloaded.
+    pub attempts: u32,
+    /// How often to try a server that cannot be reached at all.
+    pub connect_attempts: u32,
+    /// The pause after the first failure. It doubles with each further one.
+    pub first_delay: Duration,
+    /// The longest pause, also where a server asks for a longer one.
+    pub max_delay: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(60),
+            attempts: 5,
+            connect_attempts: 2,
+            first_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+        }
+    }
+}
+
+impl HttpOptions {
+    /// The pause after `failures` failures in a row, or what the server asked for.
+    pub(crate) fn delay(&self, failures: u32, asked: Option<Duration>) -> Duration {
+        let backoff = self.first_delay.saturating_mul(1 << (failures.clamp(1, 16) - 1));
+        asked.unwrap_or(backoff).min(self.max_delay)
+    }
+}
+
+/// Downloads files one after the other.
+#[derive(Debug, Clone)]
+pub struct Client {
+    agent: Agent,
+    options: HttpOptions,
+}
+
+/// Why an attempt failed and what to do about it.
+enum Failure {
+    Fatal(FetchError),
+    /// Worth another attempt after a pause.
+    Passing {
+        error: Box<FetchError>,
+        delay: Option<Duration>,
+        /// No connection came about.
+        unreachable: bool,
+    },
+    /// The partial file does not fit what the server has; it is gone.
+    Outdated,
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl Client {
+    /// A client that follows redirects and takes its proxy from the environment (`HTTPS_PROXY` and so on).
+    pub fn new(options: HttpOptions) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .accept_encoding("identity")
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(options.connect_timeout))
+            .timeout_connect(Some(options.connect_timeout))
+            .timeout_per_read(Some(options.stall_timeout))
+            .timeout_per_write(Some(options.stall_timeout))
+            .build()
+            .into();
+        Self { agent, options }
+    }
+
+    /// Downloads `url` to `destination`, which has its name only once it is complete and has the digest.
+    ///
+    /// The caller makes sure that nobody else downloads to the same destination.
+    pub fn download(
+        &self,
+        url: &str,
+        destination: &Path,
+        checksum: Option<&Checksum>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        files::create_parent(destination)?;
+        let transfer = Transfer::new(url, destination);
+        let mut best = transfer.length();
+        let mut failures = 0;
+        loop {
+            let failure = match self.attempt(&transfer, progress) {
+                Ok(()) => break,
+                Err(failure) => failure,
+            };
+            let kept = transfer.length();
+            if kept > best {
+                best = kept;
+                failures = 0;
+            }
+            failures += 1;
+            let (error, delay, limit) = match failure {
+                Failure::Fatal(error) => return Err(error),
+                Failure::Outdated => {
+                    let reason = "the file is another one on the server now".into();
+                    (Box::new(transfer.network(reason, 0)), Some(Duration::ZERO), self.options.attempts)
+                }
+                Failure::Passing { error, delay, unreachable: true } => {
+                    (error, delay, self.options.connect_attempts)
+                }
+                Failure::Passing { error, delay, .. } => (error, delay, self.options.attempts),
+            };
+            if failures >= limit {
+                return Err(match *error {
+                    FetchError::Network { url, reason, .. } => {
+                        FetchError::Network { url, reason, attempts: failures, kept }
+                    }
+                    other => other,
+                });
+            }
+            let delay = self.options.delay(failures, delay);
+            progress.note(&match &*error {
+                FetchError::Network { reason, .. } if delay.is_zero() => {
+                    format!("{}: {reason}; starting again", transfer.label)
+                }
+                FetchError::Network { reason, .. } => {
+                    format!("{}: {reason}; next attempt in {delay:.0?}", transfer.label)
+                }
+                other => format!("{other}; next attempt in {delay:.0?}"),
+            });
+            thread::sleep(delay);
+        }
+        transfer.complete(destination, checksum)?;
+        progress.finish();
+        Ok(())
+    }
+
+    fn attempt(&self, transfer: &Transfer<'_>, progress: &mut dyn Progress) -> Result<(), Failure> {
+        let meta = transfer.meta();
+        let have = meta.as_ref().map_or(0, |_| transfer.length());
+        let resumed = meta.filter(|_| have > 0);
+        if resumed.as_ref().is_some_and(|meta| meta.total == Some(have)) {
+            progress.start(&transfer.label, Some(have), have);
+            return Ok(());
+        }
+
+        let mut request = self.agent.get(transfer.url);
+        if let Some(meta) = &resumed {
+            request = request.header("Range", format!("bytes={have}-"));
+            if let Some(validator) = meta.validator() {
+                request = request.header("If-Range", validator);
+            }
+        }
+        let response = request.call().map_err(|error| transfer.failure(error))?;
+        let (parts, body) = response.into_parts();
+        let status = parts.status.as_u16();
+        let new = Meta::new(transfer.url, &parts.headers);
+        let (start, total) = match (status, &resumed) {
+            (200, _) => (0, header(&parts.headers, "content-length").and_then(|text| text.parse().ok())),
+            (206, Some(old)) => match content_range(&parts.headers) {
+                Some((Some(start), total)) if start == have && old.agrees_with(&new, total) => (start, total),
+                _ => return Err(transfer.outdated()?),
+            },
+            (416, Some(old)) => match content_range(&parts.headers) {
+                Some((None, total)) if total == Some(have) && old.agrees_with(&new, total) => {
+                    progress.start(&transfer.label, total, have);
+                    return Ok(());
+                }
+                _ => return Err(transfer.outdated()?),
+            },
+            (408 | 425 | 429 | 500..=599, _) => {
+                let delay = header(&parts.headers, "retry-after")
+                    .and_then(|text| text.parse().ok())
+                    .map(Duration::from_secs);
+                let error = Box::new(FetchError::Status { url: transfer.url.into(), status });
+                return Err(Failure::Passing { error, delay, unreachable: false });
+            }
+            _ => return Err(FetchError::Status { url: transfer.url.into(), status }.into()),
+        };
+
+        let mut reader = body.into_reader();
+        let mut head = Vec::new();
+        if start == 0 {
+            // A web page must not overwrite a partial file, so look before the file is opened.
+            let is_html = header(&parts.headers, "content-type")
+                .is_some_and(|kind| kind.starts_with("text/html") || kind.starts_with("application/xhtml"));
+            reader
+                .by_ref()
+                .take(if is_html { PAGE_HEAD } else { SNIFF })
+                .read_to_end(&mut head)
+                .map_err(|error| transfer.failure(error.into()))?;
+            if is_html || looks_like_html(&head) {
+                let title = page_title(&head);
+                return Err(FetchError::WebPage { url: transfer.url.into(), title }.into());
+            }
+        }
+
+        let mut file = transfer.open(start)?;
+        Meta { total, ..new }.write(&transfer.meta_path)?;
+        progress.start(&transfer.label, total, start);
+        let arrived = files::copy(&mut head.as_slice().chain(reader), &mut file, progress);
+        let arrived = arrived.map_err(|error| match error {
+            CopyError::Read(error) => transfer.failure(error.into()),
+            CopyError::Write(error, written) => {
+                FetchError::writing(&transfer.part, written, true, error).into()
+            }
+        })?;
+        file.sync_all().map_err(|error| FetchError::writing(&transfer.part, arrived, true, error))?;
+        match total {
+            Some(total) if start + arrived < total => {
+                let reason = format!("the connection ended {} bytes early", total - start - arrived);
+                let error = Box::new(transfer.network(reason, 0));
+                Err(Failure::Passing { error, delay: None, unreachable: false })
+            }
+            Some(total) if start + arrived > total => Err(transfer.outdated()?),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How much of a file tells whether it is a web page.
+const SNIFF: u64 = 512;
+/// How much of a web page to search for its title.
+const PAGE_HEAD: u64 = 1 << 16;
+
+/// The names and paths of one download.
+struct Transfer<'a> {
+    url: &'a str,
+    label: String,
+    part: PathBuf,
+    meta_path: PathBuf,
+}
+
+impl<'a> Transfer<'a> {
+    fn new(url: &'a str, destination: &Path) -> Self {
+        Self {
+            url,
+            label: files::label(destination),
+            part: files::with_suffix(destination, ".part"),
+            meta_path: files::with_suffix(destination, ".part.meta"),
+        }
+    }
+
+    /// How many bytes the partial file has.
+    fn length(&self) -> u64 {
+        fs::metadata(&self.part).map_or(0, |metadata| metadata.len())
+    }
+
+    /// What is known about the partial file, provided that it came from the same address.
+    fn meta(&self) -> Option<Meta> {
+        fs::read_to_string(&self.meta_path)
+            .ok()
+            .map(|text| Meta::parse(&text))
+            .filter(|meta| meta.url == self.url)
+    }
+
+    fn open(&self, start: u64) -> Result<File> {
+        let mut options = OpenOptions::new();
+        match start {
+            0 => options.write(true).truncate(true),
+            _ => options.append(true),
+        };
+        options.create(true).open(&self.part).map_err(FetchError::io("open", &self.part))
+    }
+
+    fn remove(&self) -> Result<()> {
+        files::remove(&self.meta_path)?;
+        files::remove(&self.part)
+    }
+
+    fn outdated(&self) -> Result<Failure> {
+        self.remove()?;
+        Ok(Failure::Outdated)
+    }
+
+    fn complete(&self, destination: &Path, checksum: Option<&Checksum>) -> Result<()> {
+        if let Some(checksum) = checksum
+            && let Err(error) = checksum.verify(&self.part)
+        {
+            if matches!(error, FetchError::Checksum { .. }) {
+                self.remove()?;
+            }
+            return Err(files::named(error, destination));
+        }
+        files::rename(&self.part, destination)?;
+        files::remove(&self.meta_path)
+    }
+
+    fn network(&self, reason: String, attempts: u32) -> FetchError {
+        FetchError::Network { url: self.url.into(), reason, attempts, kept: self.length() }
+    }
+
+    fn failure(&self, error: ureq::Error) -> Failure {
+        let (reason, severity) = describe(&error);
+        let error = self.network(reason, 1);
+        match severity {
+            Severity::Permanent => Failure::Fatal(error),
+            severity => Failure::Passing {
+                error: Box::new(error),
+                delay: None,
+                unreachable: severity == Severity::Unreachable,
+            },
+        }
+    }
+}
+
+/// Whether another attempt may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// No: a malformed address, a certificate that does not fit.
+    Permanent,
+    /// Hardly: no connection came about.
+    Unreachable,
+    /// Perhaps: the connection broke.
+    Broken,
+}
+
+/// An error of ureq in words.
+pub(crate) fn describe(error: &ureq::Error) -> (String, Severity) {
+    use io::ErrorKind as Kind;
+    match error {
+        ureq::Error::HostNotFound => ("the server's name cannot be resolved".into(), Severity::Unreachable),
+        ureq::Error::ConnectionFailed => ("no connection".into(), Severity::Unreachable),
+        ureq::Error::Timeout(timeout @ (Timeout::Connect | Timeout::Resolve)) => {
+            (format!("no connection in time ({timeout})"), Severity::Unreachable)
+        }
+        ureq::Error::Timeout(_) => ("the server fell silent".into(), Severity::Broken),
+        ureq::Error::Io(error) => match error.kind() {
+            Kind::UnexpectedEof
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::TimedOut
+            | Kind::WouldBlock => (format!("the connection was cut ({error})"), Severity::Broken),
+            Kind::InvalidData | Kind::InvalidInput => (error.to_string(), Severity::Permanent),
+            // Refused, no route and, under no kind of its own, a name that nobody knows.
+            _ => (format!("no connection ({error})"), Severity::Unreachable),
+        },
+        ureq::Error::Protocol(_) | ureq::Error::BodyStalled => (error.to_string(), Severity::Broken),
+        _ => (error.to_string(), Severity::Permanent),
+    }
+}
+
+/// What the server said about the bytes in a partial file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Meta {
+    url: String,
+    etag: Option<String>,
+    last_modified: Option<String>,
+    total: Option<u64>,
+}
+
+impl Meta {
+    fn new(url: &str, headers: &HeaderMap) -> Self {
+        Self {
+            url: url.to_owned(),
+            etag: header(headers, "etag").map(str::to_owned),
+            last_modified: header(headers, "last-modified").map(str::to_owned),
+            total: None,
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut meta = Self::default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+            match key {
+                "url" => meta.url = value.to_owned(),
+                "etag" => meta.etag = Some(value.to_owned()),
+                "last-modified" => meta.last_modified = Some(value.to_owned()),
+                "total" => meta.total = value.parse().ok(),
+                _ => {}
+            }
+        }
+        meta
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        let total = self.total.map(|total| total.to_string());
+        let lines = [
+            ("url", Some(self.url.as_str())),
+            ("etag", self.etag.as_deref()),
+            ("last-modified", self.last_modified.as_deref()),
+            ("total", total.as_deref()),
+        ];
+        let text: String =
+            lines.iter().filter_map(|(key, value)| value.map(|value| format!("{key} {value}\n"))).collect();
+        fs::write(path, text).map_err(|error| FetchError::writing(path, 0, true, error))
+    }
+
+    /// For `If-Range`, which takes no weak ETag.
+    fn validator(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| !etag.starts_with("W/")).or(self.last_modified.as_deref())
+    }
+
+    /// Whether what the server says now, with this total, can be the same file.
+    fn agrees_with(&self, new: &Self, total: Option<u64>) -> bool {
+        fn same<T: PartialEq>(old: Option<&T>, new: Option<&T>) -> bool {
+            old.zip(new).is_none_or(|(old, new)| old == new)
+        }
+        same(self.etag.as_ref(), new.etag.as_ref())
+            && same(self.last_modified.as_ref(), new.last_modified.as_ref())
+            && same(self.total.as_ref(), total.as_ref())
+            && (self.etag.is_some() || self.last_modified.is_some() || self.total.is_some())
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// First byte and total of `bytes 5-9/10`, `bytes 5-9/*` or `bytes */10`.
+fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
+    let (range, total) = header(headers, "content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+    let start = match range {
+        "*" => None,
+        range => Some(range.split_once('-')?.0.trim().parse().ok()?),
+    };
+    Some((start, total.trim().parse().ok()))
+}
+
+fn looks_like_html(head: &[u8]) -> bool {
+    let head = head.trim_ascii_start();
+    ["<!doctype html", "<html"]
+        .iter()
+        .any(|tag| head.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes())))
+}
+
+fn page_title(page: &[u8]) -> Option<String> {
+    let page = String::from_utf8_lossy(page);
+    let lower = page.to_ascii_lowercase();
+    let open = lower.find("<title")?;
+    let start = open + lower[open..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    let title = page[start..end].split_whitespace().collect::<Vec<_>>().join(" ");
+    (!title.is_empty()).then_some(title)
+}

@@ -1,0 +1,222 @@
+//! What can go wrong.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The error of every function in this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// A manifest that is no TOML, has unknown fields or contradicts itself.
+    #[error("the manifest is invalid: {0}")]
+    Manifest(String),
+    /// An artifact that the manifest does not have.
+    #[error("there is no artifact '{name}'; known are: {}", known.join(", "))]
+    UnknownArtifact {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A part that the artifact does not have.
+    #[error("'{artifact}' has no '{name}'; known are: {}", known.join(", "))]
+    UnknownPart {
+        /// The artifact.
+        artifact: String,
+        /// The key or path that was asked for.
+        name: String,
+        /// The keys that there are.
+        known: Vec<String>,
+    },
+    /// A source that the artifact does not have.
+    #[error("'{artifact}' has no source '{name}'; known are: {}", known.join(", "))]
+    UnknownSource {
+        /// The artifact.
+        artifact: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A mirror that is neither an existing directory nor a URL that this crate can read.
+    #[error("'{given}' cannot be a mirror: {reason}")]
+    InvalidMirror {
+        /// What was given.
+        given: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A directory mirror without the file.
+    #[error("{} does not hold {}", mirror.display(), files.join(" or "))]
+    NotInMirror {
+        /// The directory.
+        mirror: PathBuf,
+        /// The names looked for; one of them would do.
+        files: Vec<String>,
+    },
+    /// The server answered, but not with the file.
+    #[error("{url} answered with HTTP status {status}{}", reason_phrase(*status))]
+    Status {
+        /// The address asked.
+        url: String,
+        /// 404, 503 and so on.
+        status: u16,
+    },
+    /// The server could not be reached, fell silent or kept cutting the connection.
+    #[error("{url}: {reason}{}", after(*attempts, *kept))]
+    Network {
+        /// The address asked.
+        url: String,
+        /// What happened last.
+        reason: String,
+        /// How often it was tried since the last new byte.
+        attempts: u32,
+        /// Bytes in the partial file; the next call continues there.
+        kept: u64,
+    },
+    /// An HTML page where a file was expected: a quota, consent or login page.
+    #[error("{url} answered with a web page{} instead of the file", quoted(title.as_deref()))]
+    WebPage {
+        /// The address asked.
+        url: String,
+        /// The page's title.
+        title: Option<String>,
+    },
+    /// The file is complete but not the expected one. It has been removed, unless it lies in a mirror or was
+    /// there before.
+    #[error("{} has the wrong {algorithm}: expected {expected}, got {actual}", file.display())]
+    Checksum {
+        /// The file.
+        file: PathBuf,
+        /// "MD5", "SHA-256" or "SHA-256 prefix".
+        algorithm: &'static str,
+        /// The digest in the manifest or named by the server.
+        expected: String,
+        /// The digest of what arrived.
+        actual: String,
+    },
+    /// No space left.
+    #[error("the disk is full: {} got {written} bytes{}", file.display(), if *kept {
+        "; they are kept, and the next call continues there"
+    } else {
+        " and was removed"
+    })]
+    DiskFull {
+        /// The file being written.
+        file: PathBuf,
+        /// How many bytes of it this call wrote.
+        written: u64,
+        /// Whether the partial file is still there.
+        kept: bool,
+    },
+    /// Any other failure of the file system.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    Io {
+        /// "open", "write" and so on.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        reason: io::Error,
+    },
+    /// An archive that is truncated or none at all.
+    #[error("{} is not a complete {format} archive: {reason}", archive.display())]
+    Archive {
+        /// The archive.
+        archive: PathBuf,
+        /// "zip" or "tar.gz".
+        format: &'static str,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// An archive that lacks files.
+    #[error("{} does not contain {}", archive.display(), members.join(", "))]
+    MissingMember {
+        /// The archive.
+        archive: PathBuf,
+        /// The files looked for in vain.
+        members: Vec<String>,
+    },
+    /// The hub did not deliver.
+    #[error("{file} of {repo} (revision {revision}) from {endpoint}: {reason}")]
+    Hub {
+        /// The server.
+        endpoint: String,
+        /// Owner and name.
+        repo: String,
+        /// The path within the repository.
+        file: String,
+        /// Branch, tag, commit or other reference.
+        revision: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Every source failed, each for its own reason.
+    #[error("no source of '{artifact}' delivered:{}", listed(failures))]
+    AllSources {
+        /// The artifact.
+        artifact: String,
+        /// The sources' names and their errors, in the order of the attempts.
+        failures: Vec<(String, FetchError)>,
+    },
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = FetchError> = std::result::Result<T, E>;
+
+impl FetchError {
+    /// Whether this machine is at fault, so that another source would not help.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Io { .. })
+    }
+
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + use<'a> {
+        move |reason| Self::Io { action, path: path.to_path_buf(), reason }
+    }
+
+    /// An error while writing `file`, told apart by whether the disk is full.
+    pub(crate) fn writing(file: &Path, written: u64, kept: bool, reason: io::Error) -> Self {
+        match reason.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { file: file.to_path_buf(), written, kept }
+            }
+            _ => Self::Io { action: "write", path: file.to_path_buf(), reason },
+        }
+    }
+}
+
+/// What a status means, in brackets.
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        401 => " (not authorised)",
+        403 => " (forbidden)",
+        404 => " (not found)",
+        410 => " (gone)",
+        429 => " (too many requests)",
+        503 => " (service unavailable)",
+        _ => "",
+    }
+}
+
+fn after(attempts: u32, kept: u64) -> String {
+    let mut text = match attempts {
+        0 | 1 => String::new(),
+        n => format!(" (gave up after {n} attempts)"),
+    };
+    if kept > 0 {
+        let _ = write!(text, "; the first {kept} bytes are kept, and the next call continues there");
+    }
+    text
+}
+
+fn quoted(title: Option<&str>) -> String {
+    title.map(|title| format!(" (\"{title}\")")).unwrap_or_default()
+}
+
+fn listed(failures: &[(String, FetchError)]) -> String {
+    failures.iter().fold(String::new(), |mut text, (source, error)| {
+        let _ = write!(text, "\n  {source}: {error}");
+        text
+    })
+}

@@ -1,0 +1,426 @@
+//! From an artifact's name to files in their place.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::download::{Client, HttpOptions};
+use crate::error::{FetchError, Result};
+use crate::files;
+use crate::hub::{HubFile, HubOptions};
+use crate::manifest::{ArchiveSource, Artifact, Entry, Manifest, Source};
+use crate::mirror::Mirror;
+use crate::progress::Progress;
+use crate::unpack::Unpack;
+
+/// The name of a destination's lock.
+const LOCK: &str = ".fetch.lock";
+
+/// Fetches artifacts into a directory tree. Made by [`Fetcher::new`] and the methods that follow it.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    manifest: Manifest,
+    root: PathBuf,
+    mirror: Option<Mirror>,
+    source: Option<String>,
+    force: bool,
+    keep_archive: bool,
+    http: HttpOptions,
+    hub: HubOptions,
+}
+
+/// What [`Fetcher::fetch`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The artifact's name.
+    pub artifact: String,
+    /// The source whose files are there now.
+    pub source: String,
+    /// Files written. From an archive these can be more than were asked for: once it has been downloaded, every
+    /// member of the manifest that is not there yet is unpacked.
+    pub fetched: Vec<PathBuf>,
+    /// Files asked for that were there already.
+    pub kept: Vec<PathBuf>,
+}
+
+impl Fetcher {
+    /// A fetcher of the committed manifest's artifacts; its destinations are relative to `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            manifest: Manifest::committed(),
+            root: root.into(),
+            mirror: None,
+            source: None,
+            force: false,
+            keep_archive: false,
+            http: HttpOptions::default(),
+            hub: HubOptions::default(),
+        }
+    }
+
+    /// Another manifest.
+    pub fn with_manifest(self, manifest: Manifest) -> Self {
+        Self { manifest, ..self }
+    }
+
+    /// Takes every file from `mirror` and asks no other server.
+    pub fn with_mirror(self, mirror: Option<Mirror>) -> Self {
+        Self { mirror, ..self }
+    }
+
+    /// Uses only the source of this name; with `None` all of them, in the manifest's order.
+    pub fn with_source(self, source: Option<&str>) -> Self {
+        Self { source: source.map(str::to_owned), ..self }
+    }
+
+    /// Fetches files that are already there as well, and overwrites them.
+    pub fn with_force(self, force: bool) -> Self {
+        Self { force, ..self }
+    }
+
+    /// Keeps a downloaded archive after it has been unpacked.
+    pub fn with_keep_archive(self, keep_archive: bool) -> Self {
+        Self { keep_archive, ..self }
+    }
+
+    /// Timeouts and retries.
+    pub fn with_http(self, http: HttpOptions) -> Self {
+        Self { http, ..self }
+    }
+
+    /// Another hub, or another cache of its files.
+    pub fn with_hub(self, hub: HubOptions) -> Self {
+        Self { hub, ..self }
+    }
+
+    /// What there is to fetch.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The paths that are not there yet: none once any source's files are complete, else those of the first
+    /// source. `only` restricts the question to parts of the artifact, by key or path.
+    pub fn missing(&self, artifact: &str, only: Option<&[&str]>) -> Result<Vec<PathBuf>> {
+        let artifact = self.manifest.artifact(artifact)?;
+        let mut first = None;
+        for source in self.sources(artifact, only)? {
+            let missing = self.absent(source, &selected(source, only));
+            if missing.is_empty() {
+                return Ok(missing);
+            }
+            first.get_or_insert(missing);
+        }
+        Ok(first.unwrap_or_default())
+    }
+
+    /// Fetches what is missing of an artifact, or, with `only`, of these parts of it, by key or path.
+    ///
+    /// The sources are tried in order. A failure of this machine, such as a full disk, ends it at once.
+    pub fn fetch(
+        &self,
+        artifact: &str,
+        only: Option<&[&str]>,
+        progress: &mut dyn Progress,
+    ) -> Result<Outcome> {
+        let artifact = self.manifest.artifact(artifact)?;
+        let sources = self.sources(artifact, only)?;
+        let complete = sources.iter().find(|source| self.absent(source, &selected(source, only)).is_empty());
+        if let Some(source) = complete.filter(|_| !self.force) {
+            return Ok(Outcome {
+                artifact: artifact.name.clone(),
+                source: source.name().to_owned(),
+                fetched: Vec::new(),
+                kept: self.paths(source, &selected(source, only)),
+            });
+        }
+        let mut failures = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            match self.fetch_from(source, &selected(source, only), progress) {
+                Ok((fetched, kept)) => {
+                    return Ok(Outcome {
+                        artifact: artifact.name.clone(),
+                        source: source.name().to_owned(),
+                        fetched,
+                        kept,
+                    });
+                }
+                Err(error) if error.is_local() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(artifact = artifact.name, source = source.name(), %error, "source failed");
+                    if let Some(next) = sources.get(index + 1) {
+                        progress.note(&format!("{error}; trying the source '{}'", next.name()));
+                    }
+                    failures.push((source.name().to_owned(), error));
+                }
+            }
+        }
+        match failures.len() {
+            1 => Err(failures.remove(0).1),
+            _ => Err(FetchError::AllSources { artifact: artifact.name.clone(), failures }),
+        }
+    }
+
+    /// The sources to try, each of which has everything in `only`.
+    fn sources<'a>(&self, artifact: &'a Artifact, only: Option<&[&str]>) -> Result<Vec<&'a Source>> {
+        let names = only.unwrap_or_default();
+        let has = |source: &Source, name: &str| source.entries().iter().any(|entry| entry.is_called(name));
+        let unknown_part = |name: &str| FetchError::UnknownPart {
+            artifact: artifact.name.clone(),
+            name: name.to_owned(),
+            known: artifact.keys().into_iter().map(str::to_owned).collect(),
+        };
+        if let Some(name) = names.iter().find(|name| !artifact.sources.iter().any(|source| has(source, name)))
+        {
+            return Err(unknown_part(name));
+        }
+        let mut sources: Vec<_> = artifact.sources.iter().collect();
+        if let Some(wanted) = &self.source {
+            sources.retain(|source| source.name() == wanted);
+            if sources.is_empty() {
+                return Err(FetchError::UnknownSource {
+                    artifact: artifact.name.clone(),
+                    name: wanted.clone(),
+                    known: artifact.sources.iter().map(|source| source.name().to_owned()).collect(),
+                });
+            }
+        }
+        for name in names {
+            sources.retain(|source| has(source, name));
+            if sources.is_empty() {
+                return Err(unknown_part(name));
+            }
+        }
+        Ok(sources)
+    }
+
+    fn destination(&self, source: &Source) -> PathBuf {
+        self.root.join(source.destination())
+    }
+
+    fn paths(&self, source: &Source, entries: &[&Entry]) -> Vec<PathBuf> {
+        entries.iter().map(|entry| self.destination(source).join(&entry.path)).collect()
+    }
+
+    fn absent(&self, source: &Source, entries: &[&Entry]) -> Vec<PathBuf> {
+        self.paths(source, entries).into_iter().filter(|path| !path.is_file()).collect()
+    }
+
+    /// Files written and files kept.
+    fn fetch_from(
+        &self,
+        source: &Source,
+        entries: &[&Entry],
+        progress: &mut dyn Progress,
+    ) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let destination = self.destination(source);
+        let _lock = Lock::acquire(&destination, progress)?;
+        // Only now, since another process may just have fetched them.
+        let (to_do, kept): (Vec<&Entry>, Vec<&Entry>) =
+            entries.iter().partition(|entry| self.force || !destination.join(&entry.path).is_file());
+        let kept = self.paths(source, &kept);
+        if to_do.is_empty() {
+            return Ok((Vec::new(), kept));
+        }
+        let fetched = match source {
+            Source::Archive(archive) => self.archive(archive, &destination, &to_do, progress)?,
+            Source::Hub(_) | Source::Files(_) => self.files(source, &destination, &to_do, progress)?,
+        };
+        Ok((fetched, kept))
+    }
+
+    /// Entries one by one.
+    fn files(
+        &self,
+        source: &Source,
+        destination: &Path,
+        to_do: &[&Entry],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<PathBuf>> {
+        if let Some(Mirror::Directory(directory)) = &self.mirror {
+            let absent = to_do.iter().find(|entry| !directory.join(&entry.path).is_file());
+            if let Some(entry) = absent {
+                return Err(not_in_mirror(directory, [entry.path.clone()]));
+            }
+        }
+        let client = Client::new(self.http.clone());
+        let mut written = Vec::new();
+        for entry in to_do {
+            let path = destination.join(&entry.path);
+            let checksum = entry.checksum.as_ref();
+            match (&self.mirror, source, &entry.url) {
+                (Some(Mirror::Directory(directory)), ..) => {
+                    let from = directory.join(&entry.path);
+                    progress.note(&format!("{} from {}", entry.path, from.display()));
+                    files::copy_file(&from, &path, checksum, progress)?;
+                }
+                (None, Source::Hub(source), _) => {
+                    HubFile { options: &self.hub, http: &self.http, source, entry }
+                        .fetch(&path, self.force, progress)?;
+                }
+                (mirror, _, url) => {
+                    let mirrored = mirror.as_ref().map(|base| format!("{base}/{}", entry.path));
+                    let url = mirrored.or_else(|| url.clone()).unwrap_or_default();
+                    progress.note(&format!("{} from {url}", entry.path));
+                    client.download(&url, &path, checksum, progress)?;
+                }
+            }
+            written.push(path);
+        }
+        Ok(written)
+    }
+
+    /// Entries out of an archive.
+    fn archive(
+        &self,
+        source: &ArchiveSource,
+        destination: &Path,
+        to_do: &[&Entry],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<PathBuf>> {
+        let ours = destination.join(&source.file);
+        let (archive, downloaded) = match &self.mirror {
+            Some(Mirror::Directory(directory)) => {
+                if to_do.iter().all(|entry| directory.join(&entry.path).is_file()) {
+                    return unpacked(directory, destination, to_do, progress);
+                }
+                let archive = directory.join(&source.file);
+                if !archive.is_file() {
+                    let absent = to_do.iter().find(|entry| !directory.join(&entry.path).is_file());
+                    let names = absent.map(|entry| entry.path.clone()).into_iter();
+                    return Err(not_in_mirror(directory, [source.file.clone()].into_iter().chain(names)));
+                }
+                (archive, false)
+            }
+            None if ours.is_file() && !self.force => (ours, false),
+            mirror => {
+                let mirrored = mirror.as_ref().map(|base| format!("{base}/{}", source.file));
+                let url = mirrored.unwrap_or_else(|| source.url.clone());
+                progress.note(&format!("{} from {url}", source.file));
+                let client = Client::new(self.http.clone());
+                client.download(&url, &ours, source.checksum.as_ref(), progress)?;
+                (ours, true)
+            }
+        };
+        progress.note(&format!("unpacking {}", archive.display()));
+        if let Some(checksum) = source.checksum.as_ref().filter(|_| !downloaded) {
+            checksum.verify(&archive)?;
+        }
+        let optional: Vec<_> = source
+            .entries
+            .iter()
+            .filter(|entry| !to_do.iter().any(|other| other.path == entry.path))
+            .filter(|entry| !destination.join(&entry.path).is_file())
+            .collect();
+        let unpack = Unpack {
+            archive: &archive,
+            format: source.format,
+            destination,
+            required: to_do,
+            optional: &optional,
+        };
+        let result = unpack.run(progress);
+        // After a failure of this machine the archive is still good, and the next call starts from it.
+        let spent = match &result {
+            Ok(_) => !self.keep_archive,
+            Err(error) => !error.is_local(),
+        };
+        if downloaded && spent {
+            files::remove(&archive)?;
+        }
+        result
+    }
+}
+
+/// The entries of `source` that `only` asks for.
+fn selected<'a>(source: &'a Source, only: Option<&[&str]>) -> Vec<&'a Entry> {
+    let wanted = |entry: &&Entry| only.is_none_or(|names| names.iter().any(|name| entry.is_called(name)));
+    source.entries().iter().filter(wanted).collect()
+}
+
+/// Copies members that a mirror holds unpacked.
+fn unpacked(
+    directory: &Path,
+    destination: &Path,
+    entries: &[&Entry],
+    progress: &mut dyn Progress,
+) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for entry in entries {
+        let (from, to) = (directory.join(&entry.path), destination.join(&entry.path));
+        progress.note(&format!("{} from {}", entry.path, from.display()));
+        files::copy_file(&from, &to, entry.checksum.as_ref(), progress)?;
+        written.push(to);
+    }
+    Ok(written)
+}
+
+fn not_in_mirror(directory: &Path, files: impl IntoIterator<Item = String>) -> FetchError {
+    FetchError::NotInMirror { mirror: directory.to_path_buf(), files: files.into_iter().collect() }
+}
+
+/// Keeps other processes from fetching into a directory until it is dropped.
+struct Lock {
+    path: PathBuf,
+    /// `None` where the file system has no locks, as with some network file systems.
+    _file: Option<File>,
+}
+
+impl Lock {
+    /// Waits until no other process fetches into `directory`, which is created.
+    fn acquire(directory: &Path, progress: &mut dyn Progress) -> Result<Self> {
+        let path = directory.join(LOCK);
+        loop {
+            fs::create_dir_all(directory).map_err(FetchError::io("create", directory))?;
+            let file = match File::options().write(true).create(true).truncate(false).open(&path) {
+                // Another process has just removed the empty directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => continue,
+                result => result.map_err(FetchError::io("open", &path))?,
+            };
+            let result = match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    let place = directory.display();
+                    progress.note(&format!("waiting for another process that fetches into {place}"));
+                    file.lock()
+                }
+                Err(TryLockError::Error(error)) => Err(error),
+                Ok(()) => Ok(()),
+            };
+            match result {
+                Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: Some(file) }),
+                // The process that had the lock has removed the file, and another may hold a new one.
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(Self { path, _file: None });
+                }
+                Err(error) => return Err(FetchError::io("lock", &path)(error)),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Elsewhere `is_at` cannot tell, so the file stays.
+        if cfg!(unix) {
+            let _ = fs::remove_file(&self.path);
+            // Fails if there is anything in the directory, as it should.
+            let _ = self.path.parent().map(fs::remove_dir);
+        }
+    }
+}
+
+/// Whether the open `file` is the one that `path` names.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => identity(open) == identity(named),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}

@@ -1,0 +1,438 @@
+//! Artifacts: archives, mirrors, what is kept and what is overwritten.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use approx_fetch::{FetchError, Fetcher, Mirror};
+use tempfile::TempDir;
+
+use support::{Memory, NET, Route, Server, data_tar_gz, impatient, manifest, pair_zip, tar_gz, tree, zip};
+
+/// A server with everything, and a root to fetch into.
+struct Case {
+    server: Server,
+    root: TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        let server = Server::with([
+            ("/download?id=1", Route::new(pair_zip())),
+            ("/net.pth", Route::new(NET)),
+            ("/data.tar.gz", Route::new(data_tar_gz())),
+        ]);
+        Self { server, root: tempfile::tempdir().unwrap() }
+    }
+
+    fn fetcher(&self) -> Fetcher {
+        Fetcher::new(self.root.path()).with_manifest(manifest(&self.server)).with_http(impatient())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    fn tree(&self) -> Vec<String> {
+        tree(self.root.path())
+    }
+}
+
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
+fn directory(files: Files<'_>) -> (TempDir, Option<Mirror>) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, contents) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+    let mirror = Mirror::Directory(directory.path().to_path_buf());
+    (directory, Some(mirror))
+}
+
+const ONE: &str = "weights/pair/one.pt";
+const TWO: &str = "weights/pair/two.pt";
+
+#[test]
+fn a_zip_is_downloaded_unpacked_and_removed() {
+    let case = Case::new();
+    let fetcher = case.fetcher();
+    assert_eq!(fetcher.missing("pair", None).unwrap(), [case.path(ONE), case.path(TWO)]);
+    let mut memory = Memory::default();
+    let outcome = fetcher.fetch("pair", None, &mut memory).unwrap();
+    assert_eq!(outcome.source, "web");
+    assert_eq!((outcome.fetched, outcome.kept), (vec![case.path(ONE), case.path(TWO)], vec![]));
+    assert_eq!(
+        (case.tree(), case.read(ONE), case.read(TWO)),
+        (vec![ONE.into(), TWO.into()], "first".into(), "second".into())
+    );
+    assert_eq!(memory.notes[0], format!("pair.zip from {}", case.server.url("/download?id=1")));
+    assert_eq!(memory.finished, 3);
+    assert!(fetcher.missing("pair", None).unwrap().is_empty());
+}
+
+#[test]
+fn a_tar_gz_is_downloaded_and_unpacked() {
+    let case = Case::new();
+    case.fetcher().with_source(Some("toronto")).fetch("data", None, &mut ()).unwrap();
+    assert_eq!(case.tree(), ["datasets/data/bin/test.bin", "datasets/data/bin/train.bin"]);
+    assert_eq!(case.read("datasets/data/bin/train.bin"), "training images");
+}
+
+#[test]
+fn a_single_file_is_downloaded() {
+    let case = Case::new();
+    case.fetcher().fetch("single", Some(&["net"]), &mut ()).unwrap();
+    assert_eq!(case.tree(), ["weights/single/net.pth"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn unpacked_files_are_as_readable_as_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let case = Case::new();
+    case.fetcher().fetch("pair", None, &mut ()).unwrap();
+    case.write("ordinary", "");
+    let mode = |name| fs::metadata(case.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode(ONE), mode("ordinary"));
+}
+
+#[test]
+fn files_that_are_there_are_kept_unless_forced() {
+    for force in [false, true] {
+        let case = Case::new();
+        case.write(ONE, "mine");
+        let fetcher = case.fetcher().with_force(force);
+        let outcome = fetcher.fetch("pair", None, &mut ()).unwrap();
+        let (fetched, kept, one) = match force {
+            false => (vec![case.path(TWO)], vec![case.path(ONE)], "mine"),
+            true => (vec![case.path(ONE), case.path(TWO)], vec![], "first"),
+        };
+        assert_eq!((outcome.fetched, outcome.kept), (fetched, kept));
+        assert_eq!((case.read(ONE).as_str(), case.read(TWO).as_str()), (one, "second"));
+    }
+}
+
+#[test]
+fn nothing_is_asked_for_when_everything_is_there() {
+    let case = Case::new();
+    case.write("datasets/data/bin/test.bin", "");
+    case.write("datasets/data/bin/train.bin", "");
+    let outcome = case.fetcher().fetch("data", None, &mut ()).unwrap();
+    assert_eq!((outcome.source.as_str(), outcome.kept.len()), ("toronto", 2));
+    assert!(outcome.fetched.is_empty() && case.server.log().is_empty());
+}
+
+#[test]
+fn an_archive_fills_in_what_was_not_asked_for() {
+    for (present, fetched) in [(false, vec![ONE, TWO]), (true, vec![ONE])] {
+        let case = Case::new();
+        if present {
+            case.write(TWO, "mine");
+        }
+        let fetcher = case.fetcher().with_force(true);
+        let outcome = fetcher.fetch("pair", Some(&["one"]), &mut ()).unwrap();
+        assert_eq!(outcome.fetched, fetched.iter().map(|name| case.path(name)).collect::<Vec<_>>());
+        assert_eq!(case.read(TWO), if present { "mine" } else { "second" });
+    }
+}
+
+#[test]
+fn an_archive_can_be_kept_and_is_then_used() {
+    let case = Case::new();
+    case.fetcher().with_keep_archive(true).fetch("pair", None, &mut ()).unwrap();
+    assert_eq!(case.tree(), [ONE, "weights/pair/pair.zip", TWO]);
+    fs::remove_file(case.path(TWO)).unwrap();
+    case.fetcher().fetch("pair", None, &mut ()).unwrap();
+    assert_eq!(case.tree(), [ONE, "weights/pair/pair.zip", TWO]);
+    assert_eq!(case.server.log().len(), 1);
+}
+
+#[test]
+fn parts_go_by_key_or_path_and_unknown_ones_are_named() {
+    let case = Case::new();
+    let fetcher = case.fetcher();
+    for only in ["one", "one.pt"] {
+        assert_eq!(fetcher.missing("pair", Some(&[only])).unwrap(), [case.path(ONE)]);
+    }
+    for (artifact, only, source, message) in [
+        ("pair", Some("three"), None, "'pair' has no 'three'; known are: one, two"),
+        ("pear", None, None, "there is no artifact 'pear'; known are: pair, single, data"),
+        ("data", None, Some("moon"), "'data' has no source 'moon'; known are: hub, toronto"),
+        ("data", Some("test.bin"), Some("hub"), "'data' has no 'test.bin'; known are: test, train"),
+    ] {
+        let fetcher = case.fetcher().with_source(source);
+        let only = only.map(|name| vec![name]);
+        let error = fetcher.fetch(artifact, only.as_deref(), &mut ()).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        assert_eq!(fetcher.missing(artifact, only.as_deref()).unwrap_err().to_string(), message);
+    }
+    assert_eq!(case.tree(), [""; 0]);
+}
+
+#[test]
+fn a_mirror_directory_serves_archives_members_and_paths() {
+    let (pair, data) = (pair_zip(), data_tar_gz());
+    let cases: [(&str, Files<'_>, &[&str]); 6] = [
+        ("pair", &[("pair.zip", &pair)], &[ONE, TWO]),
+        ("pair", &[("one.pt", b"1"), ("two.pt", b"2")], &[ONE, TWO]),
+        ("pair", &[("one.pt", b"1"), ("pair.zip", &pair)], &[ONE, TWO]),
+        ("single", &[("net.pth", NET)], &["weights/single/net.pth"]),
+        (
+            "data",
+            &[("plain_text/test/0000.parquet", b"1"), ("plain_text/train/0000.parquet", b"2")],
+            &["datasets/data/plain_text/test/0000.parquet", "datasets/data/plain_text/train/0000.parquet"],
+        ),
+        ("data", &[("data.tar.gz", &data)], &["datasets/data/bin/test.bin", "datasets/data/bin/train.bin"]),
+    ];
+    for (artifact, files, expected) in cases {
+        let case = Case::new();
+        let (directory, mirror) = directory(files);
+        let before = tree(directory.path());
+        case.fetcher().with_mirror(mirror).fetch(artifact, None, &mut ()).unwrap();
+        assert_eq!(case.tree(), expected);
+        assert_eq!(tree(directory.path()), before);
+        assert!(case.server.log().is_empty());
+    }
+}
+
+#[test]
+fn one_unpacked_member_in_a_mirror_is_enough_for_itself() {
+    let case = Case::new();
+    let (_directory, mirror) = directory(&[("one.pt", b"1")]);
+    let fetcher = case.fetcher().with_mirror(mirror);
+    fetcher.fetch("pair", Some(&["one"]), &mut ()).unwrap();
+    assert_eq!(case.tree(), [ONE]);
+}
+
+#[test]
+fn a_mirror_directory_without_the_file_names_what_it_lacks() {
+    let case = Case::new();
+    let (directory, mirror) = directory(&[("one.pt", b"1")]);
+    let fetcher = case.fetcher().with_mirror(mirror);
+    let place = directory.path().display();
+    assert_eq!(
+        fetcher.fetch("pair", None, &mut ()).unwrap_err().to_string(),
+        format!("{place} does not hold pair.zip or two.pt")
+    );
+    assert_eq!(
+        fetcher.fetch("data", None, &mut ()).unwrap_err().to_string(),
+        format!(
+            "no source of 'data' delivered:\n  hub: {place} does not hold plain_text/test/0000.parquet\n  \
+             toronto: {place} does not hold data.tar.gz or test.bin"
+        )
+    );
+    assert!(case.server.log().is_empty());
+}
+
+#[test]
+fn files_of_a_mirror_are_checked_and_left_alone() {
+    let case = Case::new();
+    let (directory, mirror) = directory(&[("net.pth", b"other"), ("data.tar.gz", b"other")]);
+    let fetcher = case.fetcher().with_mirror(mirror).with_source(None);
+    for (artifact, file) in [("single", "net.pth"), ("data", "data.tar.gz")] {
+        let error = fetcher.fetch(artifact, None, &mut ()).unwrap_err().to_string();
+        let path = directory.path().join(file);
+        assert!(error.contains(&format!("{} has the wrong ", path.display())), "{error}");
+        assert!(path.exists());
+    }
+    assert_eq!(case.tree(), [""; 0]);
+}
+
+#[test]
+fn a_mirror_url_serves_everything_below_it() {
+    let server = Server::with([
+        ("/m/pair.zip", Route::new(pair_zip())),
+        ("/m/net.pth", Route::new(NET)),
+        ("/m/plain_text/test/0000.parquet", Route::new("test")),
+        ("/m/plain_text/train/0000.parquet", Route::new("train")),
+    ]);
+    for slash in ["", "/"] {
+        let case = Case::new();
+        let mirror = format!("{}{slash}", server.url("/m")).parse().unwrap();
+        let fetcher = case.fetcher().with_mirror(Some(mirror));
+        for artifact in ["pair", "single", "data"] {
+            fetcher.fetch(artifact, None, &mut ()).unwrap();
+        }
+        assert_eq!(
+            case.tree(),
+            [
+                "datasets/data/plain_text/test/0000.parquet",
+                "datasets/data/plain_text/train/0000.parquet",
+                ONE,
+                TWO,
+                "weights/single/net.pth"
+            ]
+        );
+        assert!(case.server.log().is_empty());
+    }
+}
+
+#[test]
+fn mirrors_are_told_apart_by_their_form() {
+    let directory = tempfile::tempdir().unwrap();
+    let spaced = directory.path().join("with space");
+    fs::create_dir(&spaced).unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    let place = directory.path().to_str().unwrap();
+    for given in [
+        spaced.to_str().unwrap().to_owned(),
+        format!("file://{place}/with%20space"),
+        format!("file://localhost{place}/with space"),
+    ] {
+        assert_eq!(given.parse::<Mirror>().unwrap(), Mirror::Directory(spaced.clone()));
+    }
+    for (given, reason) in [
+        (format!("{place}/none"), "there is no such directory"),
+        (format!("{place}/file"), "it is a file; name the directory that holds it"),
+        ("file://server/share".into(), "three slashes"),
+        (format!("file://{place}/%zz"), "malformed"),
+        ("ftp://example.org".into(), "'ftp' is none of http, https and file"),
+        ("https://".into(), "names no server"),
+        (String::new(), "there is no such directory"),
+    ] {
+        let error = given.parse::<Mirror>().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("'{given}' cannot be a mirror: ")), "{error}");
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+/// What happens to the artifact "pair" with this archive: the error and what is left.
+fn with_archive(archive: &[u8]) -> (FetchError, Case) {
+    let case = Case::new();
+    case.server.put("/download?id=1", Route::new(archive));
+    let error = case.fetcher().fetch("pair", None, &mut ()).unwrap_err();
+    (error, case)
+}
+
+#[test]
+fn truncated_and_foreign_archives_leave_nothing() {
+    let whole = pair_zip();
+    let mut flipped = zip(&[("one.pt", b"first"), ("two.pt", b"second")]);
+    let position = flipped.windows(5).position(|window| window == b"secon");
+    // Small members are stored deflated; flip a bit of the data, wherever that is.
+    let position = position.unwrap_or(40);
+    flipped[position] ^= 1;
+    for archive in [&whole[..whole.len() - 30], &whole[..20], b"neither zip nor page", b"", &flipped] {
+        let (error, case) = with_archive(archive);
+        let path = case.path("weights/pair/pair.zip");
+        let start = format!("{} is not a complete zip archive: ", path.display());
+        assert!(error.to_string().starts_with(&start), "{error}");
+        assert_eq!(case.tree(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_truncated_tar_gz_leaves_nothing() {
+    let whole = tar_gz(&[("test.bin", &support::noise(50_000)), ("train.bin", &support::noise(50_000))]);
+    for length in [whole.len() - 4, whole.len() / 2, 5] {
+        let (_mirror_directory, mirror) = directory(&[("data.tar.gz", &whole[..length])]);
+        let case = Case::new();
+        let text = include_str!("support/unchecked.toml");
+        let fetcher = case.fetcher().with_manifest(approx_fetch::Manifest::parse(text).unwrap());
+        let error = fetcher.with_mirror(mirror).fetch("data", None, &mut ()).unwrap_err();
+        assert!(matches!(error, FetchError::Archive { format: "tar.gz", .. }), "{error}");
+        assert_eq!(case.tree(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_missing_member_is_named_and_nothing_is_unpacked() {
+    for archive in [
+        zip(&[("one.pt", b"first")]),
+        zip(&[("one.pt", b"first"), ("two.pt/", b"")]),
+        zip(&[("one.pt", b"first"), ("__MACOSX/two.pt", b"resource fork"), ("._two.pt", b"")]),
+    ] {
+        let (error, case) = with_archive(&archive);
+        let path = case.path("weights/pair/pair.zip");
+        assert_eq!(error.to_string(), format!("{} does not contain two.pt", path.display()));
+        assert_eq!(case.tree(), [""; 0]);
+        assert!(!case.path("weights/pair").exists());
+    }
+}
+
+#[test]
+fn members_cannot_leave_the_destination() {
+    type Pack = fn(Files<'_>) -> Vec<u8>;
+    let packs: [(&str, Pack); 2] = [("pair.zip", zip), ("data.tar.gz", tar_gz)];
+    let names: [(&str, &str); 2] = [("../../../one.pt", "/tmp/two.pt"), ("..\\..\\one.pt", "a/../../two.pt")];
+    for (file, pack) in packs {
+        for (one, two) in names {
+            let outer = tempfile::tempdir().unwrap();
+            let root = outer.path().join("a/b/root");
+            let archive = pack(&[(one, b"1"), (two, b"2"), ("../../../evil.txt", b"3")]);
+            let (_directory, mirror) = directory(&[(file, &archive)]);
+            let manifest = approx_fetch::Manifest::parse(include_str!("support/unchecked.toml")).unwrap();
+            let fetcher = Fetcher::new(&root).with_manifest(manifest).with_mirror(mirror);
+            let artifact = Path::new(file).file_stem().unwrap().to_str().unwrap();
+            match artifact {
+                "pair" => drop(fetcher.fetch("pair", None, &mut ()).unwrap()),
+                _ => drop(fetcher.fetch("pair-tar", None, &mut ()).unwrap()),
+            }
+            assert_eq!(tree(outer.path()), ["a/b/root/weights/pair/one.pt", "a/b/root/weights/pair/two.pt"]);
+        }
+    }
+}
+
+#[test]
+fn a_web_page_instead_of_the_archive_is_an_error_of_its_own() {
+    let page = "<html><head><title>Virus scan warning</title></head></html>";
+    let (error, case) = with_archive(page.as_bytes());
+    let url = case.server.url("/download?id=1");
+    assert_eq!(
+        error.to_string(),
+        format!("{url} answered with a web page (\"Virus scan warning\") instead of the file")
+    );
+    assert_eq!(case.tree(), [""; 0]);
+}
+
+#[test]
+fn two_that_fetch_the_same_download_it_once() {
+    let case = Case::new();
+    case.server.put("/download?id=1", Route { stalls: [1000].into(), ..Route::new(pair_zip_of(2000)) });
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| case.fetcher().fetch("pair", None, &mut ()).unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(case.tree(), [ONE, TWO]);
+    assert_eq!(case.server.log().iter().filter(|request| request.range.is_none()).count(), 1);
+    let mut counts: Vec<_> =
+        outcomes.iter().map(|outcome| (outcome.fetched.len(), outcome.kept.len())).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [(0, 2), (2, 0)]);
+}
+
+fn pair_zip_of(size: usize) -> Vec<u8> {
+    zip(&[("one.pt", &support::noise(size)), ("two.pt", b"second")])
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_ends_the_search_for_other_sources() {
+    if !Path::new("/dev/full").exists() {
+        eprintln!("SKIPPED: this system has no /dev/full");
+        return;
+    }
+    let case = Case::new();
+    let part = case.path("datasets/data/plain_text/test/0000.parquet.part");
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    case.server.put("/plain_text/test/0000.parquet", Route::new("test"));
+    let mirror = case.server.url("").parse().unwrap();
+    let error = case.fetcher().with_mirror(Some(mirror)).fetch("data", None, &mut ()).unwrap_err();
+    assert!(matches!(error, FetchError::DiskFull { .. }), "{error}");
+    assert_eq!(case.server.log().len(), 1);
+}

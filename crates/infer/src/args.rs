@@ -1,0 +1,188 @@
+//! The command line. The reference's spellings of its options work too (`--B_relu`, `--approx_method`, …).
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use approx_fetch::Mirror;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use minimax_coeffs::Alpha;
+
+/// Evaluate a network exactly and with its ReLUs and max-poolings replaced by what homomorphic encryption can
+/// compute, and compare the two.
+#[derive(Debug, Parser)]
+#[command(version, infer_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Log what is done (-vv: in detail) instead of showing progress bars
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Evaluate a CIFAR-10 network; fetches its weights and the data set if they are missing
+    Cifar10(Cifar10Args),
+    /// Evaluate an embedded network on 1,000 embedded images over alpha 8 to 14; needs no download
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct Cifar10Args {
+    /// resnet20, resnet32, resnet44, resnet56, resnet110, vgg11bn, vgg13bn, vgg16bn or vgg19bn
+    #[arg(value_name = "BACKBONE", default_value = "resnet20")]
+    pub backbone: String,
+
+    #[arg(long = "backbone", value_name = "BACKBONE", hide = true, conflicts_with = "backbone")]
+    pub backbone_option: Option<String>,
+
+    /// Precision of the approximation in bits, 4 to 14
+    #[arg(long, default_value_t = Alpha::MAX)]
+    pub alpha: Alpha,
+
+    /// Bound of ReLU's approximation range [-B, B]
+    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 50.0, value_parser = bound)]
+    pub b_relu: f64,
+
+    /// Bound of max-pooling's approximation range
+    #[arg(long, alias = "B_max", value_name = "B", default_value_t = 50.0, value_parser = bound)]
+    pub b_max: f64,
+
+    /// By how much a bound grows when a value leaves the range; 0 to fail instead
+    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step)]
+    pub b_search: f64,
+
+    /// Folder of CIFAR-10, as binary or parquet files [default: datasets/cifar10, fetched if missing]
+    #[arg(long, alias = "dataset_path", value_name = "DIR")]
+    pub dataset_path: Option<PathBuf>,
+
+    /// Which weights: weights/cifar10/BACKBONE_NAME.safetensors or .pt; `ours` are the authors'
+    #[arg(long, alias = "params_name", value_name = "NAME", default_value = "ours")]
+    pub params_name: String,
+
+    /// Weights from this file (.safetensors, or .pt as PyTorch writes it)
+    #[arg(long, value_name = "FILE", conflicts_with = "params_name")]
+    pub params: Option<PathBuf>,
+
+    /// Fetch what is missing from this mirror only
+    #[arg(long, value_name = "DIR_OR_URL")]
+    pub from: Option<Mirror>,
+
+    #[arg(long, hide = true, value_parser = ["inf"])]
+    pub mode: Option<String>,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The embedded network
+    #[arg(value_name = "BACKBONE", default_value = "resnet20", value_parser = ["resnet20"])]
+    pub backbone: String,
+
+    /// Only this precision, and in full
+    #[arg(long)]
+    pub alpha: Option<Alpha>,
+
+    /// Smallest bound of ReLU's approximation range to consider
+    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 5.0, value_parser = bound)]
+    pub b_relu: f64,
+
+    /// By how much the bound grows when a value leaves the range; 0 to fail instead
+    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step)]
+    pub b_search: f64,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// What replaces the activations
+    #[arg(long, alias = "approx_method", value_name = "METHOD", default_value = "proposed")]
+    pub approx_method: Method,
+
+    /// Images at a time
+    #[arg(long, alias = "batch_inf", value_name = "N", default_value = "128")]
+    pub batch_inf: NonZeroUsize,
+
+    /// Only the first N images
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+
+    /// CPU threads [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Run on this CUDA device [default: the CPU]
+    #[arg(long, value_name = "ID")]
+    pub gpu: Option<usize>,
+
+    /// Vector instructions of the activations [default: the best there are]
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<Simd>,
+
+    /// Write all results as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+
+    /// Write the logits of both networks and the labels
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub logits: Option<PathBuf>,
+}
+
+/// What replaces the activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Method {
+    /// Compositions of minimax polynomials (Lee et al., arXiv 2105.10879)
+    Proposed,
+    /// x² for ReLU, with the exact max-pooling
+    Square,
+    /// x²/8 + x/2 + 1/4 for ReLU, with the exact max-pooling
+    ReluAq,
+}
+
+impl Method {
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("no method is hidden").get_name().to_owned()
+    }
+}
+
+/// Vector instructions by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Simd {
+    Portable,
+    Neon,
+    Avx2,
+    Avx512,
+}
+
+impl From<Simd> for approx_ops::SimdLevel {
+    fn from(simd: Simd) -> Self {
+        match simd {
+            Simd::Portable => Self::Portable,
+            Simd::Neon => Self::Neon,
+            Simd::Avx2 => Self::Avx2,
+            Simd::Avx512 => Self::Avx512,
+        }
+    }
+}
+
+fn bound(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(bound) if bound > 0.0 && bound.is_finite() => Ok(bound),
+        Ok(bound) => Err(format!("the bound B must be positive and finite, not {bound}")),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+fn step(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(step) if step >= 0.0 && step.is_finite() => Ok(step),
+        Ok(step) => Err(format!("the step must be 0 or more and finite, not {step}")),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}

@@ -1,0 +1,66 @@
+//! `infer demo`: what the precision costs and what it brings, without a download.
+
+use anyhow::{Result, bail};
+use approx_data::demo;
+use approx_eval::output::{sha256, write_atomically};
+use approx_eval::report::WeightsFile;
+use approx_eval::{Bounds, Observer, Report, Search};
+use approx_models::{Backbone, Weights};
+use minimax_coeffs::Alpha;
+
+use crate::args::{DemoArgs, Method};
+use crate::run::{Subjects, check_outputs, limit};
+use crate::{display, inputs};
+
+const WEIGHTS: &[u8] = include_bytes!("../../../weights/demo/resnet20.safetensors");
+const WEIGHTS_NAME: &str = "weights/demo/resnet20.safetensors";
+/// The least precise row of the table: below, this network's values leave every range.
+const FIRST_ALPHA: u8 = 8;
+
+pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
+    check_outputs(&args.common)?;
+    let device = inputs::device(&args.common)?;
+    let images = limit(demo::images(), &args.common);
+    let subjects = Subjects {
+        dataset: "demo",
+        backbone: Backbone::find("cifar10", &args.backbone)?,
+        weights: Weights::from_safetensors(WEIGHTS, &device, WEIGHTS_NAME)?,
+        weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(WEIGHTS) },
+        images: &images,
+        args: &args.common,
+    };
+    let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
+    println!("{}", display::subject(&subjects));
+    match (args.alpha, args.common.approx_method) {
+        (None, Method::Proposed) => table(&subjects, search, observer),
+        (alpha, _) => {
+            let exact = subjects.exact(observer)?;
+            let outcome = subjects.approximate(&exact, alpha.unwrap_or(Alpha::MAX), search, observer)?;
+            print!("{}", display::report(&outcome.report));
+            subjects.write(&exact, &outcome)
+        }
+    }
+}
+
+fn table(subjects: &Subjects, search: Search, observer: &dyn Observer) -> Result<()> {
+    if subjects.args.logits.is_some() {
+        bail!("--logits takes one precision: choose it with --alpha");
+    }
+    let exact = subjects.exact(observer)?;
+    let mut reports: Vec<Report> = Vec::new();
+    for alpha in Alpha::all().filter(|alpha| alpha.bits() >= FIRST_ALPHA) {
+        let report = subjects.approximate(&exact, alpha, search, observer)?.report;
+        if reports.is_empty() {
+            print!("{}", display::table_header(&report));
+        }
+        println!("{}", display::table_row(&report));
+        reports.push(report);
+    }
+    print!("{}", display::table_footer());
+    if let Some(path) = &subjects.args.report {
+        let reports: Vec<String> = reports.iter().map(Report::to_json).collect();
+        write_atomically(path, format!("[\n{}\n]\n", reports.join(",\n")).as_bytes())?;
+        println!("report       {}", path.display());
+    }
+    Ok(())
+}

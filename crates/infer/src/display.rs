@@ -1,0 +1,112 @@
+//! Results as text.
+
+use std::fmt::Write;
+
+use approx_eval::Report;
+use approx_eval::report::SiteResult;
+use approx_models::SiteKind;
+
+use crate::run::Subjects;
+
+/// The line before the work.
+pub fn subject(subjects: &Subjects) -> String {
+    let (name, dataset) = (subjects.backbone.name(), subjects.dataset);
+    format!("{name} on {dataset}: {} images, {}", subjects.images.len(), subjects.weights_file.file)
+}
+
+/// All results of one run.
+pub fn report(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line =
+        |name: &str, value: String| writeln!(text, "{name:13}{value}").expect("a String takes all");
+    let (exact, approx) = (&report.exact, &report.approx);
+    line("exact", format!("{}  {}", percent(exact.accuracy), speed(exact.images_per_second)));
+    line("approximate", format!("{}  {}", percent(approx.accuracy), speed(approx.images_per_second)));
+    if let Some(difference) = report.relative_difference {
+        line("difference", format!("{:+8.2} % relative to the exact accuracy", 100.0 * difference));
+    }
+    line("agreement", format!("{}  of the images get the exact network's class", percent(approx.agreement)));
+    line(
+        "logits",
+        match approx.max_abs_logit_difference {
+            Some(difference) => format!("differ by at most {difference:.3}"),
+            None => format!(
+                "are not finite for {} of {} images: the values overflow, which counts as wrong",
+                approx.non_finite_images, report.images
+            ),
+        },
+    );
+    match (report.alpha, report.degrees.as_ref(), report.depth, report.non_scalar_multiplications) {
+        (Some(alpha), Some(degrees), Some(depth), Some(multiplications)) => {
+            let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
+            line("method", format!("minimax composition, alpha {alpha}, degrees {}", degrees.join(", ")));
+            line("cost", format!("{depth} levels and {multiplications} non-scalar multiplications a ReLU"));
+        }
+        _ => line("method", report.method.clone()),
+    }
+    for (kind, name, bound) in
+        [(SiteKind::Relu, "B_relu", report.b_relu), (SiteKind::MaxPool, "B_max", report.b_max)]
+    {
+        if let Some(range) = range(report, kind, bound) {
+            line(name, range);
+        }
+    }
+    text
+}
+
+/// The bound and the largest |x| of a kind of activation, if the network has it.
+fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> {
+    let sites = || report.sites.iter().filter(|site| site.kind == kind);
+    let largest = |value: fn(&SiteResult) -> f32| sites().max_by(|a, b| value(a).total_cmp(&value(b)));
+    let exact = largest(|site| site.max_abs)?;
+    let approx = largest(|site| site.approx_max_abs)?;
+    let bound = bound.map_or("none".to_owned(), |bound| bound.to_string());
+    let passes = if report.approx.passes == 1 { "pass" } else { "passes" };
+    Some(format!(
+        "{bound}, found in {} {passes}; largest |x| {:.2} at {}, exactly {:.2} at {}",
+        report.approx.passes, approx.approx_max_abs, approx.name, exact.max_abs, exact.name
+    ))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:8.2} %", 100.0 * share)
+}
+
+fn speed(images_per_second: f64) -> String {
+    format!("{images_per_second:8.1} images/s")
+}
+
+/// The exact network and the table's columns.
+pub fn table_header(report: &Report) -> String {
+    let exact = format!(
+        "exact accuracy {}, {}",
+        percent(report.exact.accuracy).trim(),
+        speed(report.exact.images_per_second).trim()
+    );
+    let columns = "alpha  degrees      depth  mults  B_relu  accuracy  agreement  logit error  images/s";
+    format!("{exact}\n\n{columns}\n")
+}
+
+/// One precision.
+pub fn table_row(report: &Report) -> String {
+    let number = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
+    let degrees: Vec<String> = report.degrees.iter().flatten().map(usize::to_string).collect();
+    format!(
+        "{:>5}  {:11}  {:>5}  {:>5}  {:>6}  {:>6.2} %  {:>7.2} %  {:>11.3}  {:>8.1}",
+        report.alpha.map_or_else(String::new, |alpha| alpha.to_string()),
+        degrees.join(", "),
+        number(report.depth),
+        number(report.non_scalar_multiplications),
+        report.b_relu.map_or_else(String::new, |bound| bound.to_string()),
+        100.0 * report.approx.accuracy,
+        100.0 * report.approx.agreement,
+        report.approx.max_abs_logit_difference.unwrap_or(f32::NAN),
+        report.approx.images_per_second,
+    )
+}
+
+/// What the columns mean.
+pub fn table_footer() -> &'static str {
+    "\ndepth, mults: levels and non-scalar multiplications of one ReLU under encryption\n\
+     agreement: images that get the same class as from the exact network\n"
+}

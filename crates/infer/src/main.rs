@@ -1,0 +1,60 @@
+//! `infer`: evaluates a network exactly and with approximated activations, side by side.
+//!
+//! | module | what |
+//! |---|---|
+//! | `args` | the command line |
+//! | `inputs` | finds weights and data, and fetches what is missing |
+//! | `run` | the evaluation of one network |
+//! | `demo` | the table over alpha |
+//! | `display` | results as text |
+//! | `progress` | bars on a terminal, lines elsewhere |
+
+mod args;
+mod demo;
+mod display;
+mod inputs;
+mod progress;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    match execute(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: &Cli) -> anyhow::Result<()> {
+    let common = match &cli.command {
+        Command::Cifar10(args) => &args.common,
+        Command::Demo(args) => &args.common,
+    };
+    if let Some(threads) = common.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        pool.build_global().context("starting the threads")?;
+    }
+    if let Some(level) = common.simd {
+        approx_ops::SimdLevel::force(level.into())?;
+    }
+    let observer = progress::PassProgress::new(cli.verbose > 0);
+    match &cli.command {
+        Command::Cifar10(args) => run::cifar10(args, &observer),
+        Command::Demo(args) => demo::demo(args, &observer),
+    }
+}
