@@ -38,6 +38,9 @@ pub enum ModelError {
         /// What went wrong there.
         source: OpError,
     },
+    /// A layer could not be made or run.
+    #[error(transparent)]
+    Op(#[from] OpError),
     /// candle's own error, such as an input of the wrong shape.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

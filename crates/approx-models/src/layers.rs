@@ -1,7 +1,10 @@
 //! The layers that networks are made of.
 
-use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, relu, relu_aq, square};
-use candle_core::Tensor;
+use approx_ops::{
+    MinimaxMaxPool, MinimaxRelu, OpError, PackedConv2d, PoolSpec, RangeRecorder, max_pool, relu, relu_aq,
+    square,
+};
+use candle_core::{Device, Tensor};
 
 use crate::builder::at;
 use crate::error::Result;
@@ -46,26 +49,55 @@ impl ConvSpec {
 
 /// A convolution with bias.
 #[derive(Debug, Clone)]
-pub struct Conv2d {
-    weight: Tensor,
-    bias: Tensor,
-    spec: ConvSpec,
+pub struct Conv2d(Kernel);
+
+/// On the CPU our own convolution, elsewhere candle's.
+#[derive(Debug, Clone)]
+enum Kernel {
+    Packed(PackedConv2d),
+    Candle { weight: Tensor, bias: Tensor, stride: usize, padding: usize },
 }
 
 impl Conv2d {
-    pub(crate) fn new(weight: Tensor, bias: Tensor, spec: ConvSpec) -> candle_core::Result<Self> {
-        let bias = bias.reshape((1, spec.outputs, 1, 1))?;
-        Ok(Self { weight, bias, spec })
+    pub(crate) fn new(weight: Tensor, bias: Tensor, spec: ConvSpec) -> Result<Self, OpError> {
+        let ConvSpec { stride, padding, .. } = spec;
+        Ok(Self(match weight.device() {
+            Device::Cpu => Kernel::Packed(PackedConv2d::new(&weight, &bias, stride, (padding, padding))?),
+            _ => Kernel::Candle { weight, bias: bias.reshape((1, spec.outputs, 1, 1))?, stride, padding },
+        }))
     }
 
     /// # Shapes
     /// `xs`: `[N, inputs, H, W]`; the result `[N, outputs, H', W']`.
     ///
     /// # Errors
-    /// candle's, for another shape.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = xs.conv2d(&self.weight, self.spec.padding, self.spec.stride, 1, 1)?;
-        Ok(ys.broadcast_add(&self.bias)?)
+    /// For another shape.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor, OpError> {
+        self.run(xs, None)
+    }
+
+    /// As [`Conv2d::forward`], with `addend` added to the result.
+    ///
+    /// # Shapes
+    /// `addend`: that of the result.
+    ///
+    /// # Errors
+    /// As [`Conv2d::forward`].
+    pub fn forward_add(&self, xs: &Tensor, addend: &Tensor) -> Result<Tensor, OpError> {
+        self.run(xs, Some(addend))
+    }
+
+    fn run(&self, xs: &Tensor, addend: Option<&Tensor>) -> Result<Tensor, OpError> {
+        match &self.0 {
+            Kernel::Packed(packed) => packed.forward(xs, addend),
+            Kernel::Candle { weight, bias, stride, padding } => {
+                let ys = xs.conv2d(weight, *padding, *stride, 1, 1)?.broadcast_add(bias)?;
+                Ok(match addend {
+                    Some(addend) => (ys + addend)?,
+                    None => ys,
+                })
+            }
+        }
     }
 }
 

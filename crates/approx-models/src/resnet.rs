@@ -71,8 +71,8 @@ impl BasicBlock {
 
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = self.relu1.forward(&self.conv1.forward(xs)?)?;
-        let ys = self.conv2.forward(&ys)?;
-        self.relu2.forward(&(ys + self.shortcut.forward(xs)?)?)
+        let ys = self.conv2.forward_add(&ys, &self.shortcut.forward(xs)?)?;
+        self.relu2.forward(&ys)
     }
 }
 
@@ -92,9 +92,13 @@ impl Shortcut {
                 let (_, channels, height, width) = xs.dims4()?;
                 let every_second = |size: usize| Tensor::arange_step(0u32, size as u32, 2, xs.device());
                 let zeros = outputs - channels;
-                xs.index_select(&every_second(height)?, 2)?
-                    .index_select(&every_second(width)?, 3)?
-                    .pad_with_zeros(1, zeros / 2, zeros - zeros / 2)
+                // On [N, H, W, C], as convolutions give it.
+                xs.permute((0, 2, 3, 1))?
+                    .contiguous()?
+                    .index_select(&every_second(height)?, 1)?
+                    .index_select(&every_second(width)?, 2)?
+                    .pad_with_zeros(3, zeros / 2, zeros - zeros / 2)?
+                    .permute((0, 3, 1, 2))
             }
         }
     }

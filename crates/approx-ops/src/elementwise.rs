@@ -63,7 +63,15 @@ impl Function {
     /// Applies the function to `xs` and records its range.
     pub(crate) fn apply(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         check_dtype(self.name(), xs.dtype())?;
-        Ok(xs.apply_op1(Forward { function: self.clone(), recorder: recorder.clone() })?)
+        let forward = Forward { function: self.clone(), recorder: recorder.clone() };
+        // A channels-last image stays so, without a copy.
+        if xs.rank() == 4 && !xs.is_contiguous() {
+            let dense = xs.permute((0, 2, 3, 1))?;
+            if dense.is_contiguous() {
+                return Ok(dense.apply_op1(forward)?.permute((0, 3, 1, 2))?);
+            }
+        }
+        Ok(xs.apply_op1(forward)?)
     }
 }
 

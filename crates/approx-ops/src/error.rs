@@ -43,6 +43,21 @@ pub enum OpError {
         /// The image's width.
         width: usize,
     },
+    /// An input that a convolution does not take.
+    #[error(
+        "a convolution of {inputs} channels with kernel {}×{} and padding {}×{} does not take an input of {shape:?}",
+        kernel.0, kernel.1, padding.0, padding.1
+    )]
+    ConvInput {
+        /// `[N, C, H, W]` of the input.
+        shape: Vec<usize>,
+        /// Channels that it takes.
+        inputs: usize,
+        /// Height and width of the kernel.
+        kernel: (usize, usize),
+        /// Rows and columns added at each side.
+        padding: (usize, usize),
+    },
     /// Instructions that this processor does not have.
     #[error("this processor has no {requested}; it has {}", available.join(", "))]
     UnsupportedSimd {

@@ -9,6 +9,7 @@
 //! | [`relu`](mod@relu) | [`MinimaxRelu`], and the exact [`relu()`] |
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
+//! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
 //! | [`reference`] | the same functions as plain float64 loops, for tests |
@@ -28,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod conv;
 mod cpu;
 mod elementwise;
 mod error;
@@ -38,6 +40,7 @@ pub mod reference;
 pub mod relu;
 pub mod simd;
 
+pub use conv::PackedConv2d;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool};
 pub use quadratic::{relu_aq, square};

@@ -1,6 +1,7 @@
 //! Float32 evaluation of a composite polynomial, a few vectors at a time.
-
-use std::array::from_fn;
+//!
+//! Loops over `0..N` and not closures: a closure handed to `array::map` is not compiled with the vector
+//! instructions of its surroundings, and each operation in it becomes a call.
 
 use minimax_coeffs::{CompositeSign, NestedForm};
 use pulp::Simd;
@@ -43,7 +44,9 @@ impl CompositeF32 {
             let (t, u) = component.arguments(simd, x);
             let even = horner(simd, &component.even, u);
             let odd = horner(simd, &component.odd, u);
-            x = from_fn(|i| simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i])));
+            for i in 0..N {
+                x[i] = simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i]));
+            }
         }
         x
     }
@@ -76,11 +79,11 @@ impl Component {
     fn arguments<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> ([S::f32s; N], [S::f32s; N]) {
         let minus_one = simd.splat_f32s(-1.0);
         let scale = simd.splat_f32s(self.scale);
-        let t = from_fn(|i| simd.mul_add_e_f32s(simd.mul_f32s(x[i], x[i]), scale, minus_one));
-        let u = from_fn(|i: usize| {
-            let t: S::f32s = t[i];
-            simd.mul_add_e_f32s(simd.add_f32s(t, t), t, minus_one)
-        });
+        let (mut t, mut u) = (x, x);
+        for i in 0..N {
+            t[i] = simd.mul_add_e_f32s(simd.mul_f32s(x[i], x[i]), scale, minus_one);
+            u[i] = simd.mul_add_e_f32s(simd.add_f32s(t[i], t[i]), t[i], minus_one);
+        }
         (t, u)
     }
 }
@@ -91,7 +94,9 @@ fn horner<S: Simd, const N: usize>(simd: S, coefficients: &[f32], u: [S::f32s; N
     let mut sum = [simd.splat_f32s(*last); N];
     for &c in rest.iter().rev() {
         let c = simd.splat_f32s(c);
-        sum = from_fn(|i| simd.mul_add_e_f32s(sum[i], u[i], c));
+        for i in 0..N {
+            sum[i] = simd.mul_add_e_f32s(sum[i], u[i], c);
+        }
     }
     sum
 }

@@ -39,8 +39,12 @@ impl Map for Relu {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
         let zero = simd.splat_f32s(0.0);
-        // Not a maximum, which would turn NaN into 0.
-        x.map(|x| simd.select_f32s(simd.less_than_f32s(x, zero), zero, x))
+        let mut y = x;
+        for y in &mut y {
+            // Not a maximum, which would turn NaN into 0.
+            *y = simd.select_f32s(simd.less_than_f32s(*y, zero), zero, *y);
+        }
+        y
     }
 
     #[inline(always)]
@@ -53,7 +57,11 @@ impl Map for Relu {
 impl Map for Square {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        x.map(|x| simd.mul_f32s(x, x))
+        let mut y = x;
+        for y in &mut y {
+            *y = simd.mul_f32s(*y, *y);
+        }
+        y
     }
 
     #[inline(always)]
@@ -65,8 +73,12 @@ impl Map for Square {
 impl Map for ReluAq {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        let [eighth, half, quarter] = [0.125, 0.5, 0.25].map(|c| simd.splat_f32s(c));
-        x.map(|x| simd.mul_add_e_f32s(simd.mul_add_e_f32s(eighth, x, half), x, quarter))
+        let (eighth, half, quarter) = (simd.splat_f32s(0.125), simd.splat_f32s(0.5), simd.splat_f32s(0.25));
+        let mut y = x;
+        for y in &mut y {
+            *y = simd.mul_add_e_f32s(simd.mul_add_e_f32s(eighth, *y, half), *y, quarter);
+        }
+        y
     }
 
     #[inline(always)]
@@ -80,11 +92,16 @@ impl Map for MinimaxRelu<'_> {
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
         let inverse_bound = simd.splat_f32s(self.inverse_bound);
         let half = simd.splat_f32s(0.5);
-        let s = self.sign.eval(simd, x.map(|x| simd.mul_f32s(x, inverse_bound)));
-        std::array::from_fn(|i| {
+        let mut z = x;
+        for z in &mut z {
+            *z = simd.mul_f32s(*z, inverse_bound);
+        }
+        let mut y = self.sign.eval(simd, z);
+        for i in 0..N {
             let half_x = simd.mul_f32s(x[i], half);
-            simd.mul_add_e_f32s(half_x, s[i], half_x)
-        })
+            y[i] = simd.mul_add_e_f32s(half_x, y[i], half_x);
+        }
+        y
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The CPU kernels: generic over the vector instructions (crate `pulp`), chunked over rayon's threads.
 
 pub(crate) mod composite;
+pub(crate) mod conv;
 pub(crate) mod map;
 pub(crate) mod pool;
 

@@ -40,23 +40,29 @@ impl Max<'_> {
 
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, a: [S::f32s; N], b: [S::f32s; N]) -> [S::f32s; N] {
-        use std::array::from_fn;
+        let mut max = a;
         match self {
-            Self::Exact => from_fn(|i| {
-                let max = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
-                // NaN differs from itself.
-                simd.select_f32s(simd.equal_f32s(b[i], b[i]), max, b[i])
-            }),
+            Self::Exact => {
+                for i in 0..N {
+                    max[i] = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
+                    // NaN differs from itself.
+                    max[i] = simd.select_f32s(simd.equal_f32s(b[i], b[i]), max[i], b[i]);
+                }
+            }
             Self::Minimax { sign, c } => {
                 let (c, half) = (simd.splat_f32s(*c), simd.splat_f32s(0.5));
-                let d: [S::f32s; N] = from_fn(|i| simd.sub_f32s(a[i], b[i]));
-                let s = sign.eval(simd, d.map(|d| simd.mul_f32s(d, c)));
-                from_fn(|i| {
-                    let twice = simd.mul_add_e_f32s(d[i], s[i], simd.add_f32s(a[i], b[i]));
-                    simd.mul_f32s(twice, half)
-                })
+                let mut scaled = a;
+                for i in 0..N {
+                    scaled[i] = simd.mul_f32s(simd.sub_f32s(a[i], b[i]), c);
+                }
+                let s = sign.eval(simd, scaled);
+                for i in 0..N {
+                    let (sum, difference) = (simd.add_f32s(a[i], b[i]), simd.sub_f32s(a[i], b[i]));
+                    max[i] = simd.mul_f32s(simd.mul_add_e_f32s(difference, s[i], sum), half);
+                }
             }
         }
+        max
     }
 
     /// The derivatives in `a` and in `b`.
@@ -296,14 +302,16 @@ impl WithSimd for TournamentGradient<'_, '_> {
     fn with_simd<S: Simd>(self, simd: S) {
         for (&(first, second), [a, b]) in rounds(self.taps.len()).iter().zip(self.saved).rev() {
             let taps = self.taps.get_disjoint_mut([first, second]).expect("a tap does not play itself");
-            let [(first, first_tail), (second, second_tail)] = taps.map(|tap| S::as_mut_simd_f32s(tap));
-            let [(a, a_tail), (b, b_tail)] = [a, b].map(|players| S::as_simd_f32s(players));
+            let [first, second] = taps;
+            let ((first, first_tail), (second, second_tail)) =
+                (S::as_mut_simd_f32s(first), S::as_mut_simd_f32s(second));
+            let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
             for (((first, second), &a), &b) in first.iter_mut().zip(second).zip(a).zip(b) {
                 let (in_a, in_b) = self.max.derivatives(simd, a, b);
                 *second = simd.mul_f32s(*first, in_b);
                 *first = simd.mul_f32s(*first, in_a);
             }
-            let [a, b] = [a_tail, b_tail].map(|tail| simd.partial_load_f32s(tail));
+            let (a, b) = (simd.partial_load_f32s(a_tail), simd.partial_load_f32s(b_tail));
             let (in_a, in_b) = self.max.derivatives(simd, a, b);
             let winner = simd.partial_load_f32s(first_tail);
             simd.partial_store_f32s(second_tail, simd.mul_f32s(winner, in_b));

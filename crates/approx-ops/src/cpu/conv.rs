@@ -1,0 +1,331 @@
+//! Direct convolution on the CPU: a matrix product whose left matrix is never built.
+//!
+//! Layout. Inside, images are channels-last: `[height, width, channels]`. A task takes some output rows of an
+//! image, or some whole small images, and copies the input rows they need into a zero-padded channels-last
+//! buffer; whatever the strides of the input, this is where they end. There, the taps of a kernel row are
+//! neighbours: `kernel_width · channels` consecutive numbers, for any output pixel at some offset. Weights are
+//! packed in panels of [`BLOCK`] output channels: `[panel][kernel row][tap · channel][BLOCK]`.
+//!
+//! The inner loop keeps `P` pixels × `BLOCK` channels in registers and adds, for each tap and channel, the
+//! broadcast input times a row of the panel. The taps are taken in stretches of at most [`STRETCH`], so that a
+//! stretch of a panel stays in the first-level cache while all pixels of the task go by.
+
+use std::array::from_fn;
+use std::ops::Range;
+
+use candle_core::Layout;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::simd::SimdLevel;
+
+/// Output channels in a panel.
+pub(crate) const BLOCK: usize = 16;
+/// Taps · channels in a stretch: 24 KiB of weights.
+const STRETCH: usize = 384;
+/// Bytes of padded input that a task should have at most, so that they stay in the second-level cache.
+const TASK_BYTES: usize = 192 << 10;
+
+/// The shapes of a convolution. Heights come before widths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) kernel: (usize, usize),
+    pub(crate) stride: usize,
+    pub(crate) padding: (usize, usize),
+}
+
+impl Geometry {
+    /// Height and width of the output; `None` if the kernel does not fit.
+    pub(crate) fn output_size(&self, height: usize, width: usize) -> Option<(usize, usize)> {
+        let size = |input: usize, padding: usize, kernel: usize| {
+            Some((input + 2 * padding).checked_sub(kernel)? / self.stride + 1)
+        };
+        Some((size(height, self.padding.0, self.kernel.0)?, size(width, self.padding.1, self.kernel.1)?))
+    }
+
+    /// Taps · channels of a kernel row.
+    fn row(&self) -> usize {
+        self.kernel.1 * self.inputs
+    }
+
+    /// `weight`: `[outputs, inputs, kernel height, kernel width]`, contiguous.
+    pub(crate) fn pack(&self, weight: &[f32]) -> Vec<f32> {
+        let (height, width) = self.kernel;
+        let panels = self.outputs.div_ceil(BLOCK);
+        let mut packed = vec![0.0; panels * height * self.row() * BLOCK];
+        for (i, &w) in weight.iter().enumerate() {
+            let (rest, x) = (i / width, i % width);
+            let (rest, y) = (rest / height, rest % height);
+            let (output, input) = (rest / self.inputs, rest % self.inputs);
+            let tap = (output / BLOCK * height + y) * self.row() + x * self.inputs + input;
+            packed[tap * BLOCK + output % BLOCK] = w;
+        }
+        packed
+    }
+}
+
+/// A convolution of a batch.
+pub(crate) struct Convolution<'a> {
+    pub(crate) geometry: Geometry,
+    /// From [`Geometry::pack`].
+    pub(crate) weights: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    /// Added to the result: `[N, H', W', outputs]`.
+    pub(crate) residual: Option<&'a [f32]>,
+    /// `[N, C, H, W]`.
+    pub(crate) shape: [usize; 4],
+    /// Output height and width.
+    pub(crate) output: (usize, usize),
+}
+
+impl Convolution<'_> {
+    /// The result, `[N, H', W', outputs]`. `layout` is that of the input, of shape `[N, C, H, W]`.
+    pub(crate) fn run(&self, input: &[f32], layout: &Layout) -> Vec<f32> {
+        let [images, ..] = self.shape;
+        let (out_height, out_width) = self.output;
+        let row = out_width * self.geometry.outputs;
+        let mut result = vec![0.0; images * out_height * row];
+        let rows_per_task = self.rows_per_task();
+        result.par_chunks_mut((rows_per_task * row).max(1)).enumerate().for_each_init(
+            Buffers::default,
+            |buffers, (task, result)| {
+                let first = task * rows_per_task;
+                let rows = first..first + result.len() / row;
+                self.pad(input, layout, rows.clone(), buffers);
+                SimdLevel::current().run(Task { convolution: self, buffers, rows, result });
+            },
+        );
+        result
+    }
+
+    /// Output rows of a task: of one image if the image is large, else of several whole ones.
+    fn rows_per_task(&self) -> usize {
+        let [images, channels, height, width] = self.shape;
+        let (out_height, _) = self.output;
+        let bytes_per_row = (width + 2 * self.geometry.padding.1) * channels * size_of::<f32>();
+        let image_bytes = (height + 2 * self.geometry.padding.0) * bytes_per_row;
+        let threads = rayon::current_num_threads();
+        // Few images are split so that every thread has something to do.
+        if image_bytes <= TASK_BYTES && images >= threads {
+            let whole = (TASK_BYTES / image_bytes.max(1)).max(1);
+            whole.min(images.div_ceil(threads)) * out_height
+        } else {
+            let input_rows = (TASK_BYTES / bytes_per_row.max(1)).max(self.geometry.kernel.0);
+            let rows = ((input_rows - self.geometry.kernel.0) / self.geometry.stride + 1).min(out_height);
+            let split = out_height.div_ceil((2 * threads).div_ceil(images));
+            // A divisor of the height, so that no task spans two images.
+            (1..=rows.min(split).max(1)).rev().find(|rows| out_height.is_multiple_of(*rows)).unwrap_or(1)
+        }
+    }
+
+    /// The input that output rows `rows` need, zero-padded and channels-last, and where each output pixel's
+    /// window begins in it.
+    fn pad(&self, input: &[f32], layout: &Layout, rows: Range<usize>, buffers: &mut Buffers) {
+        let [_, channels, height, width] = self.shape;
+        let (out_height, out_width) = self.output;
+        let Geometry { stride, padding, kernel, .. } = self.geometry;
+        let padded_row = (width + 2 * padding.1) * channels;
+        let strides: [usize; 4] = from_fn(|i| layout.stride()[i]);
+        buffers.input.clear();
+        buffers.offsets.clear();
+        let mut row = rows.start;
+        while row < rows.end {
+            let (image, first) = (row / out_height, row % out_height);
+            let count = (out_height - first).min(rows.end - row);
+            let base = buffers.input.len();
+            for y in 0..count {
+                let start = base + y * stride * padded_row;
+                buffers.offsets.extend((0..out_width).map(|x| start + x * stride * channels));
+            }
+            for y in 0..(count - 1) * stride + kernel.0 {
+                let y = (first * stride + y).checked_sub(padding.0).filter(|y| *y < height);
+                let Some(y) = y else {
+                    buffers.input.resize(buffers.input.len() + padded_row, 0.0);
+                    continue;
+                };
+                buffers.input.resize(buffers.input.len() + padding.1 * channels, 0.0);
+                let start = layout.start_offset() + image * strides[0] + y * strides[2];
+                if strides[1] == 1 && strides[3] == channels {
+                    buffers.input.extend_from_slice(&input[start..start + width * channels]);
+                } else {
+                    let begin = buffers.input.len();
+                    buffers.input.resize(begin + width * channels, 0.0);
+                    let target = &mut buffers.input[begin..];
+                    for c in 0..channels {
+                        let plane = &input[start + c * strides[1]..];
+                        for x in 0..width {
+                            target[x * channels + c] = plane[x * strides[3]];
+                        }
+                    }
+                }
+                buffers.input.resize(buffers.input.len() + padding.1 * channels, 0.0);
+            }
+            row += count;
+        }
+    }
+}
+
+/// What a thread keeps from task to task.
+#[derive(Default)]
+struct Buffers {
+    input: Vec<f32>,
+    offsets: Vec<usize>,
+}
+
+/// Consecutive taps: where they are in the window, and how many.
+#[derive(Clone, Copy)]
+struct Segment {
+    offset: usize,
+    len: usize,
+}
+
+struct Task<'a, 'b> {
+    convolution: &'a Convolution<'a>,
+    buffers: &'b Buffers,
+    rows: Range<usize>,
+    result: &'b mut [f32],
+}
+
+impl WithSimd for Task<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Pixels × vectors that fit the registers.
+        match S::F32_LANES {
+            16 => self.run::<S, 1, 14>(simd),
+            8 => self.run::<S, 2, 6>(simd),
+            4 => self.run::<S, 4, 6>(simd),
+            1 => self.run::<S, 16, 1>(simd),
+            lanes => unreachable!("no register tile for {lanes} lanes"),
+        }
+    }
+}
+
+impl Task<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
+        let Convolution { geometry, weights, bias, residual, shape, output } = *self.convolution;
+        let outputs = geometry.outputs;
+        let first_pixel = self.rows.start * output.1;
+        let padded_row = (shape[3] + 2 * geometry.padding.1) * geometry.inputs;
+        let stretches = stretches(&geometry, padded_row);
+        let taps = geometry.kernel.0 * geometry.row();
+        for panel in 0..outputs.div_ceil(BLOCK) {
+            let channels = panel * BLOCK..((panel + 1) * BLOCK).min(outputs);
+            let mut weights = &weights[panel * taps * BLOCK..];
+            for (i, segments) in stretches.iter().enumerate() {
+                let stretch: usize = segments.iter().map(|segment| segment.len).sum();
+                for (tile, offsets) in self.buffers.offsets.chunks(P).enumerate() {
+                    // The last tile may be short: it computes its last pixel more than once.
+                    let mut tile_offsets = [0; P];
+                    for (p, offset) in tile_offsets.iter_mut().enumerate() {
+                        *offset = offsets[p.min(offsets.len() - 1)];
+                    }
+                    let pixels = tile * P..(tile * P + P).min(self.buffers.offsets.len());
+                    let place =
+                        |pixel: usize| pixel * outputs + channels.start..pixel * outputs + channels.end;
+                    let mut initial = [[simd.splat_f32s(0.0); R]; P];
+                    for (p, sums) in initial.iter_mut().enumerate() {
+                        let pixel = (pixels.start + p).min(pixels.end - 1);
+                        *sums = match i {
+                            0 => load(simd, &bias[channels.clone()]),
+                            _ => load(simd, &self.result[place(pixel)]),
+                        };
+                        if let (0, Some(residual)) = (i, residual) {
+                            let residual: [S::f32s; R] = load(simd, &residual[place(first_pixel + pixel)]);
+                            for r in 0..R {
+                                sums[r] = simd.add_f32s(sums[r], residual[r]);
+                            }
+                        }
+                    }
+                    let sums =
+                        accumulate(simd, &self.buffers.input, tile_offsets, segments, weights, initial);
+                    for (pixel, sums) in pixels.zip(sums) {
+                        store(simd, &mut self.result[place(pixel)], sums);
+                    }
+                }
+                weights = &weights[stretch * BLOCK..];
+            }
+        }
+    }
+}
+
+/// Kernel rows cut and joined to stretches of at most [`STRETCH`] taps.
+fn stretches(geometry: &Geometry, padded_row: usize) -> Vec<Vec<Segment>> {
+    let mut stretches: Vec<Vec<Segment>> = Vec::new();
+    let mut room = 0;
+    for y in 0..geometry.kernel.0 {
+        let mut start = 0;
+        while start < geometry.row() {
+            if room == 0 {
+                stretches.push(Vec::new());
+                room = STRETCH;
+            }
+            let len = room.min(geometry.row() - start);
+            let segment = Segment { offset: y * padded_row + start, len };
+            stretches.last_mut().expect("one was pushed").push(segment);
+            start += len;
+            room -= len;
+        }
+    }
+    stretches
+}
+
+/// Adds to `sums`, for `P` pixels × `R` vectors of channels, the products of some taps.
+#[inline(always)]
+fn accumulate<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    input: &[f32],
+    offsets: [usize; P],
+    segments: &[Segment],
+    weights: &[f32],
+    mut sums: [[S::f32s; R]; P],
+) -> [[S::f32s; R]; P] {
+    let mut weights = weights;
+    for segment in segments {
+        let (panel, rest) = weights.split_at(segment.len * BLOCK);
+        weights = rest;
+        let panel = &S::as_simd_f32s(panel).0.as_chunks::<R>().0[..segment.len];
+        let mut windows: [&[f32]; P] = [&[]; P];
+        for (window, offset) in windows.iter_mut().zip(offsets) {
+            *window = &input[offset + segment.offset..][..segment.len];
+        }
+        for i in 0..segment.len {
+            let weights = panel[i];
+            for p in 0..P {
+                let x = simd.splat_f32s(windows[p][i]);
+                for r in 0..R {
+                    sums[p][r] = simd.mul_add_e_f32s(x, weights[r], sums[p][r]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// `R` vectors; zeros where `values` ends.
+#[inline(always)]
+fn load<S: Simd, const R: usize>(simd: S, values: &[f32]) -> [S::f32s; R] {
+    if let ([vectors], _) = S::as_simd_f32s(values).0.as_chunks::<R>() {
+        return *vectors;
+    }
+    let mut vectors = [simd.splat_f32s(0.0); R];
+    for (vector, values) in vectors.iter_mut().zip(values.chunks(S::F32_LANES)) {
+        *vector = simd.partial_load_f32s(values);
+    }
+    vectors
+}
+
+#[inline(always)]
+fn store<S: Simd, const R: usize>(simd: S, values: &mut [f32], vectors: [S::f32s; R]) {
+    if let ([place], _) = S::as_mut_simd_f32s(values).0.as_chunks_mut::<R>() {
+        *place = vectors;
+        return;
+    }
+    for (values, vector) in values.chunks_mut(S::F32_LANES).zip(vectors) {
+        simd.partial_store_f32s(values, vector);
+    }
+}
