@@ -82,7 +82,8 @@ fn bad_folders_and_files_are_named() {
     mislabelled[3 * RECORD] = 10;
     let missing = Path::new("/no/such/folder");
     assert_eq!(error(missing, Split::Test), "/no/such/folder: no such folder");
-    let cases: [(&[(&str, &[u8])], Split, &str); 6] = [
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: [(Files, Split, &str); 6] = [
         (
             &[],
             Split::Test,

@@ -19,6 +19,7 @@ fn any_strides_give_what_contiguous_tensors_give() {
         xs.clone(),
         xs.transpose(2, 3).unwrap(),
         xs.permute((1, 0, 3, 2)).unwrap(),
+        xs.permute((0, 3, 1, 2)).unwrap(), // channels last
         xs.narrow(3, 3, 7).unwrap(),
         xs.narrow(2, 1, 5).unwrap().transpose(0, 1).unwrap(),
         xs.narrow(1, 0, 1).unwrap().broadcast_as((3, 5, 10, 12)).unwrap(),

@@ -87,8 +87,11 @@ impl Convolution<'_> {
         let (out_height, out_width) = self.output;
         let row = out_width * self.geometry.outputs;
         let mut result = vec![0.0; images * out_height * row];
+        if result.is_empty() {
+            return result;
+        }
         let rows_per_task = self.rows_per_task();
-        result.par_chunks_mut((rows_per_task * row).max(1)).enumerate().for_each_init(
+        result.par_chunks_mut(rows_per_task * row).enumerate().for_each_init(
             Buffers::default,
             |buffers, (task, result)| {
                 let first = task * rows_per_task;
