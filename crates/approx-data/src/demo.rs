@@ -1,6 +1,6 @@
-//! 1,000 images in CIFAR-10's shape, embedded in the program: no download needed.
+//! 1,000 images in CIFAR-10's shape and a network for them, embedded in the program: no download needed.
 //!
-//! Pictures of emoji on coloured gradients; datasets/demo/README.md tells whose they are.
+//! Pictures of emoji on coloured gradients; datasets/demo/README.md and weights/demo/README.md tell whose they are.
 
 use std::path::Path;
 
@@ -9,6 +9,9 @@ use crate::image_set::ImageSet;
 
 /// The records of CIFAR-10's binary version.
 const RECORDS: &[u8] = include_bytes!("../../../datasets/demo/test_batch_1000.bin");
+
+/// The weights of a ResNet-20 for these classes: a safetensors file with the tensor names of the reference.
+pub const RESNET20: &[u8] = include_bytes!("../../../weights/demo/resnet20.safetensors");
 
 /// The classes, by label.
 pub const CLASSES: [&str; 10] =

@@ -41,3 +41,8 @@ pub use compare::Comparison;
 pub use error::{EvalError, RangeError, Result};
 pub use evaluate::{Job, Logits, Observer, Pass, SiteRange, exact_pass};
 pub use report::Report;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -1,7 +1,6 @@
 //! A trained network on real images against PyTorch.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use approx_data::{Normalization, demo};
 use approx_eval::{Bounds, EvalError, Job, Logits, Search, approximate_pass, exact_pass};
@@ -33,8 +32,7 @@ fn differences(logits: &Logits, classes: &[usize]) -> usize {
 #[test]
 fn classes_logits_and_range_errors_are_pytorchs() {
     let golden: Golden = serde_json::from_str(include_str!("golden/demo_pytorch.json")).unwrap();
-    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../weights/demo/resnet20.safetensors");
-    let weights = Weights::load(weights, &Device::Cpu).unwrap();
+    let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, "the demo").unwrap();
     let backbone = Backbone::find("cifar10", "resnet20").unwrap();
     let images = demo::images();
     let job =

@@ -12,7 +12,7 @@ use crate::args::{DemoArgs, Method};
 use crate::run::{Subjects, check_outputs, limit};
 use crate::{display, inputs};
 
-const WEIGHTS: &[u8] = include_bytes!("../../../weights/demo/resnet20.safetensors");
+/// Where the embedded weights lie in the repository.
 const WEIGHTS_NAME: &str = "weights/demo/resnet20.safetensors";
 /// The least precise row of the table: below, this network's values leave every range.
 const FIRST_ALPHA: u8 = 8;
@@ -24,8 +24,8 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let subjects = Subjects {
         dataset: "demo",
         backbone: Backbone::find("cifar10", &args.backbone)?,
-        weights: Weights::from_safetensors(WEIGHTS, &device, WEIGHTS_NAME)?,
-        weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(WEIGHTS) },
+        weights: Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?,
+        weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
         images: &images,
         args: &args.common,
     };
