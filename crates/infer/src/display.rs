@@ -60,12 +60,26 @@ fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> 
     let largest = |value: fn(&SiteResult) -> f32| sites().max_by(|a, b| value(a).total_cmp(&value(b)));
     let exact = largest(|site| site.max_abs)?;
     let approx = largest(|site| site.approx_max_abs)?;
-    let bound = bound.map_or("none".to_owned(), |bound| bound.to_string());
-    let passes = if report.approx.passes == 1 { "pass" } else { "passes" };
-    Some(format!(
-        "{bound}, found in {} {passes}; largest |x| {:.2} at {}, exactly {:.2} at {}",
-        report.approx.passes, approx.approx_max_abs, approx.name, exact.max_abs, exact.name
-    ))
+    let mut text = match bound {
+        Some(bound) => {
+            let passes = if report.approx.passes == 1 { "pass" } else { "passes" };
+            format!("{bound}, found in {} {passes}", report.approx.passes)
+        }
+        None => "not limited".to_owned(),
+    };
+    write!(
+        text,
+        "; largest |x| {:.2} at {}, exactly {:.2} at {}",
+        approx.approx_max_abs, approx.name, exact.max_abs, exact.name
+    )
+    .expect("a String takes all");
+    // The error grows with B, so more than is needed is accuracy given away.
+    let enough = f64::from(exact.max_abs.max(approx.approx_max_abs) / 5.0).ceil() * 5.0;
+    if bound.is_some_and(|bound| enough > 0.0 && enough <= bound / 1.5) {
+        let option = if kind == SiteKind::Relu { "--b-relu" } else { "--b-max" };
+        write!(text, "; a smaller B is more exact: try {option} {enough}").expect("a String takes all");
+    }
+    Some(text)
 }
 
 fn percent(share: f64) -> String {

@@ -97,6 +97,13 @@ fn fetch(args: &Cifar10Args, artifact: &str, key: &str) -> Result<()> {
     let fetcher = Fetcher::new(".").with_mirror(args.from.clone());
     let description = fetcher.manifest().artifact(artifact)?;
     eprintln!("Missing: {}. Fetching it; licence: {}", description.title, description.licence);
-    fetcher.fetch(artifact, Some(&[key]), &mut TerminalProgress::new())?;
-    Ok(())
+    let fetched = fetcher.fetch(artifact, Some(&[key]), &mut TerminalProgress::new());
+    match fetched {
+        Ok(_) => Ok(()),
+        Err(error) if args.from.is_some() => Err(error.into()),
+        Err(error) => Err(error).context(match artifact {
+            "cifar10" => "the data set could not be fetched (--dataset-path names a folder that has it, --from a mirror)",
+            _ => "the weights could not be fetched (--params names a file, --from a mirror)",
+        }),
+    }
 }

@@ -16,6 +16,7 @@ mod inputs;
 mod progress;
 mod run;
 
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -30,7 +31,12 @@ fn main() -> ExitCode {
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .without_time()
+        .init();
     match execute(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,10 +1,11 @@
 //! How far an evaluation is.
 
 use std::cell::RefCell;
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 
 use approx_eval::{Observer, RangeError};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// A bar for each pass on a terminal, lines elsewhere. Goes to standard error.
 pub struct PassProgress {
@@ -32,8 +33,14 @@ impl Observer for PassProgress {
             eprintln!("{name} pass over {images} images");
             return;
         }
-        let style = "{msg:11} {wide_bar:.cyan/dim} {pos:>5}/{len} images  {per_sec:>14}  {eta:>4} left";
-        let style = ProgressStyle::with_template(style).expect("the template is well formed");
+        let style = "{msg:11} {wide_bar:.cyan/dim} {pos:>5}/{len}  {speed:>14}  {eta:>4} left";
+        let style = ProgressStyle::with_template(style).expect("the template is well formed").with_key(
+            "speed",
+            |state: &ProgressState, out: &mut dyn Write| {
+                // Writing to a bar's own buffer does not fail.
+                let _ = write!(out, "{:.0} images/s", state.per_sec());
+            },
+        );
         let bar = ProgressBar::new(images as u64).with_style(style).with_message(name.to_owned());
         self.bar.replace(Some(bar));
     }
@@ -52,6 +59,8 @@ impl Observer for PassProgress {
     }
 
     fn widened(&self, error: &RangeError, bound: f64) {
-        self.line(&format!("{error}; going on with {bound}"));
+        if !self.logs {
+            self.line(&format!("widened to {bound}: {error}"));
+        }
     }
 }
