@@ -13,12 +13,14 @@ use approx_models::{ActivationPolicy, Forward, Network, Result as ModelResult, S
 use approx_ops::PoolSpec;
 use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
+use serde_json::json;
 
 /// Images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
-/// values ReLU, of these a logit for each of two classes.
+/// values, multiplied once more, ReLU; of these a logit for each of two classes.
 struct Tiny {
     gains: Tensor,
     pool: layers::MaxPool,
+    between: Tensor,
     relu: layers::Relu,
     head: layers::Linear,
 }
@@ -26,16 +28,18 @@ struct Tiny {
 impl Forward for Tiny {
     fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
         let xs = self.pool.forward(&images.broadcast_mul(&self.gains)?)?;
-        self.head.forward(&self.relu.forward(&xs.flatten_from(1)?)?)
+        let xs = self.relu.forward(&xs.flatten_from(1)?.broadcast_mul(&self.between)?)?;
+        self.head.forward(&xs)
     }
 }
 
-/// The network with these gains.
-fn tiny(gains: [f32; 3], head: f32, policy: &ActivationPolicy) -> ModelResult<Network> {
+/// The network with these gains before the pooling and before ReLU.
+fn tiny(gains: [f32; 3], between: f32, policy: &ActivationPolicy) -> ModelResult<Network> {
     let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
     let tensors = HashMap::from([
         ("gains".to_owned(), tensor(&gains, &[1, 3, 1, 1])),
-        ("head.weight".to_owned(), tensor(&[head, 0.5, 0.25, -0.5, head, 0.125], &[2, 3])),
+        ("between".to_owned(), tensor(&[between], &[1])),
+        ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
         ("head.bias".to_owned(), tensor(&[0.125, -0.125], &[2])),
     ]);
     let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned())?;
@@ -43,14 +47,11 @@ fn tiny(gains: [f32; 3], head: f32, policy: &ActivationPolicy) -> ModelResult<Ne
         Ok(Tiny {
             gains: b.tensor("gains", &[1, 3, 1, 1])?,
             pool: b.max_pool("pool", PoolSpec::new(2, 2, 0)?)?,
+            between: b.tensor("between", &[1])?,
             relu: b.relu("relu")?,
             head: b.linear("head", 3, 2)?,
         })
     })
-}
-
-fn minimax(alpha: Alpha, bounds: Bounds) -> ActivationPolicy {
-    ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
 }
 
 /// Images of one colour each.
@@ -60,18 +61,22 @@ fn images(colours: &[[u8; 3]]) -> ImageSet {
     ImageSet::new(pixels, labels, (2, 2), 2)
 }
 
-/// Two images at a time, whose pixels are numbers from 0 to 255.
-fn job(images: &ImageSet) -> Job<'_> {
+/// Pixels are numbers from 0 to 255 for the network.
+fn job(images: &ImageSet, batch_size: usize) -> Job<'_> {
     let normalization = Normalization { mean: [0.0; 3], std: [1.0 / 255.0; 3] };
-    Job { images, normalization, batch_size: 2, device: Device::Cpu }
+    Job { images, normalization, batch_size, device: Device::Cpu }
 }
 
-fn exact(images: &ImageSet, gains: [f32; 3]) -> Pass {
-    exact_pass(&job(images), &tiny(gains, 1.0, &ActivationPolicy::exact()).unwrap(), &()).unwrap()
+/// Seven images; the largest value is 11.
+const SEVEN: [[u8; 3]; 7] = [[4, 0, 0], [1, 2, 3], [6, 0, 1], [0, 5, 0], [2, 11, 0], [3, 3, 3], [5, 1, 0]];
+
+/// The exact network whose gains are all 1.
+fn exact(images: &ImageSet) -> Pass {
+    exact_pass(&job(images, 2), &tiny([1.0; 3], 1.0, &ActivationPolicy::exact()).unwrap(), &()).unwrap()
 }
 
-fn search(start: f64, step: f64) -> Search {
-    Search { start: Bounds { relu: start, max_pool: start }, step }
+fn search(relu: f64, max_pool: f64, step: f64) -> Search {
+    Search { start: Bounds { relu, max_pool }, step }
 }
 
 /// Writes down all that it is told.
@@ -138,62 +143,289 @@ impl Diary {
     }
 }
 
-fn assert_same(found: &ApproximatePass, fixed: &ApproximatePass, case: &str) {
-    let bits = |pass: &Pass| -> Vec<u32> { pass.logits.values().iter().map(|v| v.to_bits()).collect() };
-    assert_eq!(bits(&found.pass), bits(&fixed.pass), "{case}");
-    assert_eq!((&found.pass.sites, found.bounds), (&fixed.pass.sites, fixed.bounds), "{case}");
+/// What `approximate_pass` builds: the gains for some bounds, others than the exact network's, so that values go
+/// beyond those that the search starts with.
+type Gains = fn(Bounds) -> ([f32; 3], f32);
+
+/// Site, old bound, first image of the batch, new bound.
+type Widened = (&'static str, f64, usize, f64);
+
+/// A network, its search, and what must happen.
+struct Case {
+    name: &'static str,
+    gains: Gains,
+    /// The first bounds of ReLU and max-pooling, and the step.
+    search: (f64, f64, f64),
+    /// The last bounds.
+    found: (f64, f64),
+    /// The images of each pass.
+    passes: &'static [usize],
+    widened: &'static [Widened],
 }
 
-/// The gains of the approximate network for some bounds: others than the exact network's, so that its values
-/// go beyond those that the search starts with.
-type Gains = fn(Bounds) -> [f32; 3];
+const CASES: [Case; 5] = [
+    Case {
+        name: "the exact network's range is enough",
+        gains: |_| ([1.0; 3], 1.0),
+        search: (5.0, 5.0, 5.0),
+        found: (15.0, 15.0),
+        passes: &[7],
+        widened: &[],
+    },
+    Case {
+        name: "both are widened in the third batch",
+        gains: |_| ([2.0; 3], 1.0),
+        search: (5.0, 5.0, 5.0),
+        found: (25.0, 25.0),
+        passes: &[7, 4],
+        widened: &[("pool", 15.0, 4, 25.0), ("relu", 15.0, 4, 25.0)],
+    },
+    Case {
+        name: "ReLU alone is widened, in the second batch and in the third",
+        gains: |_| ([1.0; 3], 3.0),
+        search: (7.0, 40.0, 7.0),
+        found: (35.0, 40.0),
+        passes: &[7, 4],
+        widened: &[("relu", 14.0, 2, 21.0), ("relu", 21.0, 4, 35.0)],
+    },
+    Case {
+        name: "max-pooling alone is widened, in the first batch and in the second",
+        gains: |_| ([5.0, 2.0, 1.0], 0.25),
+        search: (100.0, 2.0, 5.0),
+        found: (100.0, 32.0),
+        passes: &[7, 2],
+        widened: &[("pool", 12.0, 0, 22.0), ("pool", 22.0, 2, 32.0)],
+    },
+    Case {
+        name: "the second pass widens once more",
+        gains: |bounds| ([if bounds.relu > 20.0 { 7.2 } else { 1.0 }, 2.0, 1.0], 1.0),
+        search: (5.0, 5.0, 5.0),
+        found: (45.0, 45.0),
+        passes: &[7, 6, 3],
+        widened: &[
+            ("pool", 15.0, 4, 25.0),
+            ("relu", 15.0, 4, 25.0),
+            ("pool", 25.0, 6, 40.0),
+            ("relu", 25.0, 6, 40.0),
+            ("pool", 40.0, 2, 45.0),
+            ("relu", 40.0, 2, 45.0),
+        ],
+    },
+];
+
+impl Case {
+    fn run(
+        &self,
+        alpha: Alpha,
+        batch_size: usize,
+        search: Search,
+        observer: &dyn Observer,
+    ) -> approx_eval::Result<ApproximatePass> {
+        let images = images(&SEVEN);
+        approximate_pass(&job(&images, batch_size), &exact(&images), search, observer, |bounds| {
+            let (gains, between) = (self.gains)(bounds);
+            tiny(gains, between, &ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool))
+        })
+    }
+
+    fn search(&self) -> Search {
+        let (relu, max_pool, step) = self.search;
+        search(relu, max_pool, step)
+    }
+}
 
 #[test]
-fn after_widening_amid_the_data_every_result_is_that_of_the_final_bound() {
-    // Seven images in four batches; the exact network's largest value is 11.
-    let seven: [[u8; 3]; 7] = [[4, 0, 0], [1, 2, 3], [6, 0, 1], [0, 5, 0], [2, 11, 0], [3, 3, 3], [5, 1, 0]];
-    let constant: Gains = |_| [1.0; 3];
-    let doubled: Gains = |_| [2.0; 3];
-    // With larger bounds the first batch grows, so that the second pass widens the range once more.
-    let growing: Gains = |bounds| [if bounds.relu > 20.0 { 8.0 } else { 1.0 }, 2.0, 1.0];
-    // (case, gains, final bound, images of each pass, what widened the range where).
-    let cases = [
-        ("no widening", constant, 15.0, &[7][..], &[][..]),
-        ("in the third batch", doubled, 25.0, &[7, 4], &[("pool", 15.0, 4, 25.0), ("relu", 15.0, 4, 25.0)]),
-        (
-            "again in the second pass",
-            growing,
-            50.0,
-            // The last batch of the first pass has a 5, which becomes 40; the first pass over the second
-            // batch has a 6, which becomes 48.
-            &[7, 6],
-            &[
-                ("pool", 15.0, 4, 25.0),
-                ("relu", 15.0, 4, 25.0),
-                ("pool", 25.0, 4, 35.0),
-                ("relu", 25.0, 4, 35.0),
-            ],
-        ),
-    ];
-    let _ = cases;
-    let images = images(&seven);
-    let exact = exact(&images, [1.0; 3]);
-    for alpha in [14, 8] {
-        let alpha = Alpha::new(alpha).unwrap();
-        for (case, gains, ..) in cases {
-            let diary = Diary::default();
-            let build = |bounds| tiny(gains(bounds), 1.0, &minimax(alpha, bounds));
-            let found = approximate_pass(&job(&images), &exact, search(5.0, 5.0), &diary, build).unwrap();
-            eprintln!(
-                "{case} alpha {alpha}: {:?} {:?} {:?} {:?}",
-                found.bounds,
-                found.passes,
-                diary.passes(),
-                diary.widened()
-            );
-            let fixed_search = Search { start: found.bounds, step: 0.0 };
-            let fixed = approximate_pass(&job(&images), &exact, fixed_search, &(), build).unwrap();
-            assert_same(&found, &fixed, case);
+fn batches_that_ran_with_a_smaller_bound_run_again() {
+    for case in &CASES {
+        let (name, diary) = (case.name, Diary::default());
+        let found = case.run(Alpha::MAX, 2, case.search(), &diary).unwrap();
+        let expected: Vec<_> = case.passes.iter().map(|&n| ("approximate".to_owned(), n, n)).collect();
+        assert_eq!(diary.passes(), expected, "{name}");
+        assert_eq!(found.passes, case.passes.len(), "{name}");
+        let widened = diary.widened();
+        let widened: Vec<_> =
+            widened.iter().map(|(s, old, image, new)| (s.as_str(), *old, *image, *new)).collect();
+        assert_eq!(widened, case.widened, "{name}");
+        assert_eq!((found.bounds.relu, found.bounds.max_pool), case.found, "{name}");
+        assert!(found.search_seconds >= found.pass.seconds, "{name}");
+    }
+}
+
+#[test]
+fn every_result_is_that_of_the_final_bound() {
+    let bits = |pass: &Pass| -> Vec<u32> { pass.logits.values().iter().map(|v| v.to_bits()).collect() };
+    for case in &CASES {
+        for alpha in [14, 8, 4] {
+            for batch_size in [1, 2, 3, 7, 100] {
+                let (name, alpha) = (case.name, Alpha::new(alpha).unwrap());
+                let found = case.run(alpha, batch_size, case.search(), &()).unwrap();
+                let fixed = Search { start: found.bounds, step: 0.0 };
+                let fixed = case.run(alpha, batch_size, fixed, &()).unwrap();
+                let context = format!("{name}, alpha {alpha}, batches of {batch_size}");
+                assert_eq!((fixed.passes, fixed.bounds), (1, found.bounds), "{context}");
+                assert_eq!(bits(&found.pass), bits(&fixed.pass), "{context}");
+                assert_eq!(found.pass.sites, fixed.pass.sites, "{context}");
+            }
         }
+    }
+}
+
+#[test]
+fn without_a_step_the_first_value_out_of_range_is_an_error() {
+    let relu_error = |max_abs, images| RangeError {
+        site: "relu".to_owned(),
+        kind: SiteKind::Relu,
+        max_abs,
+        bound: 10.0,
+        out_of_range: 1,
+        images,
+    };
+    let pool_error = |max_abs, out_of_range, images| RangeError {
+        site: "pool".to_owned(),
+        kind: SiteKind::MaxPool,
+        out_of_range,
+        ..relu_error(max_abs, images)
+    };
+    let triple: Gains = |_| ([1.0; 3], 3.0);
+    for (gains, (relu, max_pool), expected, text) in [
+        (CASES[0].gains, (50.0, 10.0), pool_error(11.0, 4, 4..6), "(4 values out of range in images 4 to 5)"),
+        (CASES[0].gains, (10.0, 50.0), relu_error(11.0, 4..6), "(1 value out of range in images 4 to 5)"),
+        (CASES[1].gains, (10.0, 10.0), pool_error(12.0, 4, 2..4), "pool: |x| reached 12, the bound is 10 ("),
+        (triple, (10.0, 50.0), relu_error(12.0, 0..2), "relu: |x| reached 12, the bound is 10 ("),
+    ] {
+        let diary = Diary::default();
+        let case = Case { gains, ..CASES[0] };
+        let error = case.run(Alpha::MAX, 2, search(relu, max_pool, 0.0), &diary).unwrap_err();
+        let EvalError::Range(range) = &error else { panic!("{error}") };
+        // The pooling before ReLU is an approximation.
+        assert!((range.max_abs - expected.max_abs).abs() < 0.01, "{range}");
+        assert_eq!(RangeError { max_abs: expected.max_abs, ..range.clone() }, expected);
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(diary.widened().is_empty());
+    }
+}
+
+#[test]
+fn a_search_without_end_gives_up() {
+    let images = images(&[[1, 0, 0]]);
+    let error = approximate_pass(&job(&images, 1), &exact(&images), search(5.0, 5.0, 5.0), &(), |bounds| {
+        let gain = bounds.max_pool as f32 + 1.0;
+        tiny([gain; 3], 1.0, &ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool))
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(&error, EvalError::SearchGaveUp { last, .. } if last.site == "pool"), "{error}");
+    assert!(error.to_string().starts_with("the search for B gave up after "), "{error}");
+}
+
+#[test]
+fn an_overflow_is_an_error_that_names_the_first_site_it_reaches() {
+    let images = images(&SEVEN);
+    for (gains, between, site, batch) in [
+        ([1.0, 1e38, 1.0], 1.0, "pool", 2..4),
+        ([1.0, 1.0, 2e38], 1.0, "pool", 0..2),
+        ([1.0; 3], 1e38, "relu", 0..2),
+        ([0.0, 1.0, 0.0], 4e37, "relu", 4..6),
+    ] {
+        let network = tiny(gains, between, &ActivationPolicy::exact()).unwrap();
+        let error = exact_pass(&job(&images, 2), &network, &()).unwrap_err();
+        let EvalError::NotFinite { site: named, value, images } = &error else { panic!("{error}") };
+        assert_eq!((named.as_str(), *value, images), (site, f32::INFINITY, &batch), "{error}");
+        let text = format!("{site}: the input is inf (images {} to {})", batch.start, batch.end - 1);
+        assert!(error.to_string().starts_with(&text), "{error}");
+    }
+}
+
+#[test]
+fn an_overflow_of_the_approximate_network_is_no_reason_to_search() {
+    let images = images(&SEVEN);
+    for (gains, between, expected) in [([1e38, 1.0, 1.0], 1.0, "pool"), ([1.0; 3], 1e38, "relu")] {
+        for step in [0.0, 5.0] {
+            let (search, diary) = (search(50.0, 50.0, step), Diary::default());
+            let found = approximate_pass(&job(&images, 2), &exact(&images), search, &diary, |bounds| {
+                tiny(gains, between, &ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool))
+            });
+            let error = found.unwrap_err();
+            let EvalError::NotFinite { site, images, .. } = &error else { panic!("{error}") };
+            assert_eq!((site.as_str(), images), (expected, &(0..2)), "{error}");
+            assert!(diary.widened().is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
+    let images = images(&[[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 3]]);
+    let build = |policy: &ActivationPolicy| tiny([1.0; 3], 1e25, policy);
+    let exact = exact_pass(&job(&images, 2), &build(&ActivationPolicy::exact()).unwrap(), &()).unwrap();
+    for (method, policy) in [("square", ActivationPolicy::square()), ("relu_aq", ActivationPolicy::relu_aq())]
+    {
+        let found =
+            approximate_pass(&job(&images, 2), &exact, search(5.0, 5.0, 5.0), &(), |_| build(&policy))
+                .unwrap();
+        assert_eq!(found.passes, 1, "{method}");
+        let comparison = Comparison::new(&exact.logits, &found.pass.logits, images.labels());
+        assert_eq!(
+            (comparison.non_finite_images, comparison.max_abs_logit_difference),
+            (3, None),
+            "{method}"
+        );
+        assert_eq!((comparison.agreement, comparison.approx_accuracy), (0.4, 0.4), "{method}");
+
+        let subject = Subject {
+            dataset: "hand-made".to_owned(),
+            backbone: "tiny".to_owned(),
+            method: method.to_owned(),
+            alpha: None,
+            weights: WeightsFile { file: "none".to_owned(), sha256: String::new() },
+            batch_size: 2,
+            threads: 1,
+        };
+        let report = Report::new(subject, &exact, &found, &comparison).to_json();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        for (field, expected) in [
+            ("/method", json!(method)),
+            ("/alpha", json!(null)),
+            ("/b_relu", json!(null)),
+            ("/images", json!(5)),
+            ("/approx/accuracy", json!(0.4)),
+            ("/approx/non_finite_images", json!(3)),
+            ("/approx/max_abs_logit_difference", json!(null)),
+            ("/sites/0/name", json!("pool")),
+            ("/sites/0/kind", json!("max_pool")),
+            ("/sites/1/name", json!("relu")),
+        ] {
+            assert_eq!(report.pointer(field), Some(&expected), "{method}: {field}");
+        }
+    }
+}
+
+#[test]
+fn progress_adds_up_to_the_images_of_each_pass() {
+    for batch_size in [1, 2, 3, 7, 100] {
+        let (images, diary) = (images(&SEVEN), Diary::default());
+        let network = tiny([1.0; 3], 1.0, &ActivationPolicy::exact()).unwrap();
+        exact_pass(&job(&images, batch_size), &network, &diary).unwrap();
+        assert_eq!(diary.passes(), [("exact".to_owned(), 7, 7)]);
+        for case in &CASES {
+            let diary = Diary::default();
+            let found = case.run(Alpha::MAX, batch_size, case.search(), &diary).unwrap();
+            let passes = diary.passes();
+            assert_eq!(passes.len(), found.passes, "{}", case.name);
+            for (name, announced, advanced) in passes {
+                assert_eq!((name.as_str(), advanced), ("approximate", announced), "{}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_images_are_an_error() {
+    let (none, some) = (images(&[]), images(&SEVEN));
+    let build = || tiny([1.0; 3], 1.0, &ActivationPolicy::exact());
+    let exactly = exact_pass(&job(&none, 2), &build().unwrap(), &()).err();
+    let approximately =
+        approximate_pass(&job(&none, 2), &exact(&some), search(5.0, 5.0, 5.0), &(), |_| build()).err();
+    for error in [exactly, approximately] {
+        assert!(matches!(error, Some(EvalError::NoImages)), "{error:?}");
     }
 }

@@ -11,6 +11,7 @@
 //! stretch of a panel stays in the first-level cache while all pixels of the task go by.
 
 use std::array::from_fn;
+use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Layout;
@@ -90,37 +91,37 @@ impl Convolution<'_> {
         if result.is_empty() {
             return result;
         }
-        let rows_per_task = self.rows_per_task();
-        result.par_chunks_mut(rows_per_task * row).enumerate().for_each_init(
-            Buffers::default,
-            |buffers, (task, result)| {
-                let first = task * rows_per_task;
+        let (images_per_task, rows_per_task) = self.task_size();
+        let group = images_per_task * out_height;
+        result.par_chunks_mut(group * row).enumerate().for_each(|(i, result)| {
+            result.par_chunks_mut(rows_per_task * row).enumerate().for_each(|(j, result)| {
+                let first = i * group + j * rows_per_task;
                 let rows = first..first + result.len() / row;
-                self.pad(input, layout, rows.clone(), buffers);
-                SimdLevel::current().run(Task { convolution: self, buffers, rows, result });
-            },
-        );
+                BUFFERS.with_borrow_mut(|buffers| {
+                    self.pad(input, layout, rows.clone(), buffers);
+                    SimdLevel::current().run(Task { convolution: self, buffers, rows, result });
+                });
+            });
+        });
         result
     }
 
-    /// Output rows of a task: of one image if the image is large, else of several whole ones.
-    fn rows_per_task(&self) -> usize {
+    /// A task is some whole images and all their rows if images are small, else some rows of one.
+    fn task_size(&self) -> (usize, usize) {
         let [images, channels, height, width] = self.shape;
         let (out_height, _) = self.output;
-        let bytes_per_row = (width + 2 * self.geometry.padding.1) * channels * size_of::<f32>();
-        let image_bytes = (height + 2 * self.geometry.padding.0) * bytes_per_row;
+        let Geometry { kernel, stride, padding, .. } = self.geometry;
+        let bytes_per_row = (width + 2 * padding.1) * channels.max(1) * size_of::<f32>();
+        let image_bytes = (height + 2 * padding.0) * bytes_per_row;
         let threads = rayon::current_num_threads();
-        // Few images are split so that every thread has something to do.
         if image_bytes <= TASK_BYTES && images >= threads {
-            let whole = (TASK_BYTES / image_bytes.max(1)).max(1);
-            whole.min(images.div_ceil(threads)) * out_height
-        } else {
-            let input_rows = (TASK_BYTES / bytes_per_row.max(1)).max(self.geometry.kernel.0);
-            let rows = ((input_rows - self.geometry.kernel.0) / self.geometry.stride + 1).min(out_height);
-            let split = out_height.div_ceil((2 * threads).div_ceil(images));
-            // A divisor of the height, so that no task spans two images.
-            (1..=rows.min(split).max(1)).rev().find(|rows| out_height.is_multiple_of(*rows)).unwrap_or(1)
+            let whole = (TASK_BYTES / image_bytes).min(images.div_ceil(threads));
+            return (whole, whole * out_height);
         }
+        let rows = (TASK_BYTES / bytes_per_row).saturating_sub(kernel.0) / stride + 1;
+        // Few images are split so that every thread has something to do.
+        let split = out_height.div_ceil((2 * threads).div_ceil(images));
+        (1, rows.min(split).min(out_height))
     }
 
     /// The input that output rows `rows` need, zero-padded and channels-last, and where each output pixel's
@@ -170,11 +171,16 @@ impl Convolution<'_> {
     }
 }
 
-/// What a thread keeps from task to task.
+/// A task's padded input, and where each output pixel's window begins in it.
 #[derive(Default)]
 struct Buffers {
     input: Vec<f32>,
     offsets: Vec<usize>,
+}
+
+thread_local! {
+    /// Kept from task to task, so that nothing is allocated in the steady state.
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// Consecutive taps: where they are in the window, and how many.
