@@ -1,4 +1,4 @@
-//! The search for B: the smallest range on a grid that no value leaves.
+//! The search for B: a range on a grid that no value leaves, and hardly larger than it must be.
 //!
 //! The reference runs the whole data set again from the beginning each time a value leaves `[-B, B]`, with B
 //! larger by one step. Here the exact pass, needed anyway for the baseline, tells where to start: at the
@@ -109,10 +109,10 @@ pub fn approximate_pass(
                 if search.step <= 0.0 {
                     return Err(error.into());
                 }
-                widened += 1;
-                if widened > MAX_WIDENED {
+                if widened == MAX_WIDENED {
                     return Err(EvalError::SearchGaveUp { widened, last: error });
                 }
+                widened += 1;
                 let bound = search.cover(error.kind, error.max_abs);
                 *bounds.of_mut(error.kind) = bound;
                 tracing::info!(site = error.site, max_abs = error.max_abs, bound, "widened the range");

@@ -12,10 +12,10 @@ pub enum EvalError {
     /// A value left the range of approximation, and the range was not to be widened.
     #[error(transparent)]
     Range(#[from] RangeError),
-    /// The network gives NaN or infinities, whatever the range.
-    #[error("{site}: the input is {value} (images {} to {}); the weights or images make the exact network overflow", images.start, images.end - 1)]
+    /// NaN or an infinity, which no range can hold.
+    #[error("{site}: a value is {value} (images {} to {}): the network overflows or its weights are wrong", images.start, images.end - 1)]
     NotFinite {
-        /// Where.
+        /// The site whose input it is in, or `logits`.
         site: String,
         /// NaN or infinity.
         value: f32,

@@ -138,6 +138,9 @@ pub fn exact_pass(job: &Job, network: &Network, observer: &dyn Observer) -> Resu
         if let Some((site, range)) = first_out_of_range(network, &batch) {
             return Err(EvalError::NotFinite { site: site.to_owned(), value: range.max_abs, images });
         }
+        if let Some(&value) = batch.logits.iter().find(|logit| !logit.is_finite()) {
+            return Err(EvalError::NotFinite { site: "logits".to_owned(), value, images });
+        }
         observer.advanced(images.len());
         results.push(batch);
     }

@@ -38,7 +38,7 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
 /// [`EvalError::Write`] with the path.
 pub fn check_writable(path: &Path) -> Result<()> {
     let error = |source| EvalError::Write { path: path.to_owned(), source };
-    if path.is_dir() {
+    if path.is_dir() || path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
         return Err(error(io::ErrorKind::IsADirectory.into()));
     }
     tempfile::tempfile_in(parent(path)).map(drop).map_err(error)

@@ -29,7 +29,7 @@ pub struct Report {
     pub non_scalar_multiplications: Option<u32>,
     /// The bound found for ReLU.
     pub b_relu: Option<f64>,
-    /// The bound found for max-pooling.
+    /// The bound for max-pooling; where it started if the network has none.
     pub b_max: Option<f64>,
     /// How many images.
     pub images: usize,

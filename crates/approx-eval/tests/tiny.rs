@@ -330,7 +330,7 @@ fn an_overflow_is_an_error_that_names_the_first_site_it_reaches() {
         let error = exact_pass(&job(&images, 2), &network, &()).unwrap_err();
         let EvalError::NotFinite { site: named, value, images } = &error else { panic!("{error}") };
         assert_eq!((named.as_str(), *value, images), (site, f32::INFINITY, &batch), "{error}");
-        let text = format!("{site}: the input is inf (images {} to {})", batch.start, batch.end - 1);
+        let text = format!("{site}: a value is inf (images {} to {})", batch.start, batch.end - 1);
         assert!(error.to_string().starts_with(&text), "{error}");
     }
 }

@@ -177,5 +177,5 @@ fn unknown_backbones_and_bad_bounds_are_named() {
     let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
     let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, -1.0);
     let error = backbone.build(&hashed_weights(), &policy).err().unwrap().to_string();
-    assert!(error.starts_with("features.3: the bound of the approximation range is -1"), "{error}");
+    assert!(error.starts_with("features.3: the bound of the approximation range is -1.0,"), "{error}");
 }

@@ -6,7 +6,9 @@ use candle_core::DType;
 #[derive(Debug, thiserror::Error)]
 pub enum OpError {
     /// A bound `B` that no range `[-B, B]` can have.
-    #[error("the bound of the approximation range is {0}, but it must be a positive finite number")]
+    #[error(
+        "the bound of the approximation range is {0:?}, but it must be positive and within the range of float32"
+    )]
     InvalidBound(f64),
     /// A pooling window that the tournament is not defined for, or a stride or padding that makes no sense.
     #[error(

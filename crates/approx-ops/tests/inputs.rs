@@ -98,7 +98,7 @@ fn bad_inputs_are_named() {
     let range = RangeRecorder::default();
     for bound in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-60, 1e60] {
         let error = MinimaxRelu::new(Alpha::MAX, bound).unwrap_err().to_string();
-        assert!(error.contains(&format!("is {bound}")), "{error}");
+        assert!(error.contains(&format!("is {bound:?}")), "{error}");
     }
     let f64s = Tensor::zeros(3, DType::F64, &Device::Cpu).unwrap();
     let error = MinimaxRelu::new(Alpha::MAX, 1.0).unwrap().forward(&f64s, &range).unwrap_err().to_string();

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use approx_fetch::Mirror;
+use approx_ops::MinimaxRelu;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
 
@@ -38,19 +39,19 @@ pub struct Cifar10Args {
     pub backbone_option: Option<String>,
 
     /// Precision of the approximation in bits, 4 to 14
-    #[arg(long, default_value_t = Alpha::MAX)]
+    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
     pub alpha: Alpha,
 
     /// Bound of ReLU's approximation range [-B, B]
-    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 50.0, value_parser = bound)]
+    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 50.0, value_parser = bound, allow_negative_numbers = true)]
     pub b_relu: f64,
 
     /// Bound of max-pooling's approximation range
-    #[arg(long, alias = "B_max", value_name = "B", default_value_t = 50.0, value_parser = bound)]
+    #[arg(long, alias = "B_max", value_name = "B", default_value_t = 50.0, value_parser = bound, allow_negative_numbers = true)]
     pub b_max: f64,
 
     /// By how much a bound grows when a value leaves the range; 0 to fail instead
-    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step)]
+    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
     /// Folder of CIFAR-10, as binary or parquet files [default: datasets/cifar10, fetched if missing]
@@ -87,11 +88,11 @@ pub struct DemoArgs {
     pub alpha: Option<Alpha>,
 
     /// Smallest bound of ReLU's approximation range to consider
-    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 5.0, value_parser = bound)]
+    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 5.0, value_parser = bound, allow_negative_numbers = true)]
     pub b_relu: f64,
 
     /// By how much the bound grows when a value leaves the range; 0 to fail instead
-    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step)]
+    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
     #[command(flatten)]
@@ -172,17 +173,18 @@ impl From<Simd> for approx_ops::SimdLevel {
 }
 
 fn bound(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(bound) if bound > 0.0 && bound.is_finite() => Ok(bound),
-        Ok(bound) => Err(format!("the bound B must be positive and finite, not {bound}")),
-        Err(_) => Err("not a number".to_owned()),
-    }
+    let bound = text.parse().map_err(|_| "not a number".to_owned())?;
+    // The op knows which bounds it takes.
+    MinimaxRelu::new(Alpha::MIN, bound).map_err(|e| e.to_string())?;
+    Ok(bound)
 }
 
 fn step(text: &str) -> Result<f64, String> {
+    /// Smaller steps would never arrive.
+    const SMALLEST: f64 = 1e-6;
     match text.parse::<f64>() {
-        Ok(step) if step >= 0.0 && step.is_finite() => Ok(step),
-        Ok(step) => Err(format!("the step must be 0 or more and finite, not {step}")),
+        Ok(step) if step == 0.0 || (step >= SMALLEST && step.is_finite()) => Ok(step),
+        Ok(step) => Err(format!("the step must be 0 or at least {SMALLEST:?}, and finite, not {step:?}")),
         Err(_) => Err("not a number".to_owned()),
     }
 }

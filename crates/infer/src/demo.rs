@@ -19,6 +19,10 @@ const FIRST_ALPHA: u8 = 8;
 
 pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     check_outputs(&args.common)?;
+    let table = args.alpha.is_none() && args.common.approx_method == Method::Proposed;
+    if table && args.common.logits.is_some() {
+        bail!("--logits takes one precision: choose it with --alpha");
+    }
     let device = inputs::device(&args.common)?;
     let images = limit(demo::images(), &args.common);
     let subjects = Subjects {
@@ -30,37 +34,32 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
         args: &args.common,
     };
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
-    println!("{}", display::subject(&subjects));
-    match (args.alpha, args.common.approx_method) {
-        (None, Method::Proposed) => table(&subjects, search, observer),
-        (alpha, _) => {
-            let exact = subjects.exact(observer)?;
-            let outcome = subjects.approximate(&exact, alpha.unwrap_or(Alpha::MAX), search, observer)?;
-            print!("{}", display::report(&outcome.report));
-            subjects.write(&exact, &outcome)
-        }
+    display::print(&display::subject(&subjects))?;
+    if table {
+        return print_table(&subjects, search, observer);
     }
+    let exact = subjects.exact(observer)?;
+    let outcome = subjects.approximate(&exact, args.alpha.unwrap_or(Alpha::MAX), search, observer)?;
+    display::print(&display::report(&outcome.report))?;
+    subjects.write(&exact, &outcome)
 }
 
-fn table(subjects: &Subjects, search: Search, observer: &dyn Observer) -> Result<()> {
-    if subjects.args.logits.is_some() {
-        bail!("--logits takes one precision: choose it with --alpha");
-    }
+fn print_table(subjects: &Subjects, search: Search, observer: &dyn Observer) -> Result<()> {
     let exact = subjects.exact(observer)?;
     let mut reports: Vec<Report> = Vec::new();
     for alpha in Alpha::all().filter(|alpha| alpha.bits() >= FIRST_ALPHA) {
         let report = subjects.approximate(&exact, alpha, search, observer)?.report;
         if reports.is_empty() {
-            print!("{}", display::table_header(&report));
+            display::print(&display::table_header(&report))?;
         }
-        println!("{}", display::table_row(&report));
+        display::print(&display::table_row(&report))?;
         reports.push(report);
     }
-    print!("{}", display::table_footer());
+    display::print(display::table_footer())?;
     if let Some(path) = &subjects.args.report {
         let reports: Vec<String> = reports.iter().map(Report::to_json).collect();
         write_atomically(path, format!("[\n{}\n]\n", reports.join(",\n")).as_bytes())?;
-        println!("report       {}", path.display());
+        display::print(&format!("report       {}\n", path.display()))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Results as text.
 
 use std::fmt::Write;
+use std::io::{self, Write as _};
 
 use approx_eval::Report;
 use approx_eval::report::SiteResult;
@@ -8,10 +9,17 @@ use approx_models::SiteKind;
 
 use crate::run::Subjects;
 
+/// Writes results to standard output.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// The line before the work.
 pub fn subject(subjects: &Subjects) -> String {
     let (name, dataset) = (subjects.backbone.name(), subjects.dataset);
-    format!("{name} on {dataset}: {} images, {}", subjects.images.len(), subjects.weights_file.file)
+    format!("{name} on {dataset}: {} images, {}\n", subjects.images.len(), subjects.weights_file.file)
 }
 
 /// All results of one run.
@@ -57,13 +65,17 @@ pub fn report(report: &Report) -> String {
 /// The bound and the largest |x| of a kind of activation, if the network has it.
 fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> {
     let sites = || report.sites.iter().filter(|site| site.kind == kind);
-    let largest = |value: fn(&SiteResult) -> f32| sites().max_by(|a, b| value(a).total_cmp(&value(b)));
+    // Where an overflow begins, if there is one.
+    let largest = |value: fn(&SiteResult) -> f32| {
+        let overflow = sites().find(|site| !value(site).is_finite());
+        overflow.or_else(|| sites().max_by(|a, b| value(a).total_cmp(&value(b))))
+    };
     let exact = largest(|site| site.max_abs)?;
     let approx = largest(|site| site.approx_max_abs)?;
     let mut text = match bound {
         Some(bound) => {
             let passes = if report.approx.passes == 1 { "pass" } else { "passes" };
-            format!("{bound}, found in {} {passes}", report.approx.passes)
+            format!("{}, found in {} {passes}", number(bound), report.approx.passes)
         }
         None => "not limited".to_owned(),
     };
@@ -80,6 +92,11 @@ fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> 
         write!(text, "; a smaller B is more exact: try {option} {enough}").expect("a String takes all");
     }
     Some(text)
+}
+
+/// A bound without the digits that only float64 has.
+fn number(bound: f64) -> String {
+    (bound as f32).to_string()
 }
 
 fn percent(share: f64) -> String {
@@ -103,15 +120,15 @@ pub fn table_header(report: &Report) -> String {
 
 /// One precision.
 pub fn table_row(report: &Report) -> String {
-    let number = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
+    let count = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
     let degrees: Vec<String> = report.degrees.iter().flatten().map(usize::to_string).collect();
     format!(
-        "{:>5}  {:11}  {:>5}  {:>5}  {:>6}  {:>6.2} %  {:>7.2} %  {:>11.3}  {:>8.1}",
+        "{:>5}  {:11}  {:>5}  {:>5}  {:>6}  {:>6.2} %  {:>7.2} %  {:>11.3}  {:>8.1}\n",
         report.alpha.map_or_else(String::new, |alpha| alpha.to_string()),
         degrees.join(", "),
-        number(report.depth),
-        number(report.non_scalar_multiplications),
-        report.b_relu.map_or_else(String::new, |bound| bound.to_string()),
+        count(report.depth),
+        count(report.non_scalar_multiplications),
+        report.b_relu.map_or_else(String::new, number),
         100.0 * report.approx.accuracy,
         100.0 * report.approx.agreement,
         report.approx.max_abs_logit_difference.unwrap_or(f32::NAN),

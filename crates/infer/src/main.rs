@@ -16,7 +16,7 @@ mod inputs;
 mod progress;
 mod run;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, stderr};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -40,10 +40,28 @@ fn main() -> ExitCode {
     match execute(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Whoever reads the output has seen enough, as in `infer demo | head`.
+            let closed = |e: &(dyn std::error::Error + 'static)| {
+                e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+            };
+            if !error.chain().any(closed) {
+                eprintln!("error: {}", message(&error));
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, but those that it names itself.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = text + separator + &cause;
+        }
+    }
+    text
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<()> {

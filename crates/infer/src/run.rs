@@ -41,10 +41,10 @@ pub fn cifar10(args: &Cifar10Args, observer: &dyn Observer) -> Result<()> {
         Subjects { dataset: "cifar10", backbone, weights, weights_file, images: &images, args: &args.common };
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
 
-    println!("{}", display::subject(&subjects));
+    display::print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
     let outcome = subjects.approximate(&exact, args.alpha, search, observer)?;
-    print!("{}", display::report(&outcome.report));
+    display::print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
 
@@ -60,6 +60,11 @@ pub fn limit(images: ImageSet, args: &CommonArgs) -> ImageSet {
 pub fn check_outputs(args: &CommonArgs) -> Result<()> {
     for path in [&args.report, &args.logits].into_iter().flatten() {
         check_writable(path)?;
+    }
+    if let (Some(report), Some(logits)) = (&args.report, &args.logits)
+        && report == logits
+    {
+        bail!("--report and --logits both name {}", report.display());
     }
     Ok(())
 }
@@ -91,8 +96,7 @@ impl Subjects<'_> {
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 let option = if error.kind == SiteKind::Relu { "--b-relu" } else { "--b-max" };
-                let larger = (f64::from(error.max_abs) / 5.0).ceil() * 5.0;
-                bail!("{error}; try {option} {larger}, or --b-search 5 to find a bound")
+                bail!("{error}; give a larger {option}, or let --b-search 5 find one")
             }
             approx => approx?,
         };
@@ -112,12 +116,12 @@ impl Subjects<'_> {
     /// Writes the files that were asked for.
     pub fn write(&self, exact: &Pass, outcome: &Outcome) -> Result<()> {
         if let Some(path) = &self.args.report {
-            write_atomically(path, outcome.report.to_json().as_bytes())?;
-            println!("report       {}", path.display());
+            write_atomically(path, (outcome.report.to_json() + "\n").as_bytes())?;
+            display::print(&format!("report       {}\n", path.display()))?;
         }
         if let Some(path) = &self.args.logits {
             write_logits(path, &exact.logits, &outcome.approx.pass.logits, self.images.labels())?;
-            println!("logits       {}", path.display());
+            display::print(&format!("logits       {}\n", path.display()))?;
         }
         Ok(())
     }

@@ -30,8 +30,8 @@ fn refused(folder: &Folder, arguments: &[&str], parts: &[&str]) -> String {
 fn arguments_out_of_range_are_refused() {
     let folder = Folder::new();
     let alphas = "whole numbers from 4 to 14";
-    let positive = "the bound B must be positive and finite, not";
-    let not_negative = "the step must be 0 or more and finite, not";
+    let positive = "but it must be positive and within the range of float32";
+    let not_negative = "the step must be 0 or at least 1e-6, and finite, not";
     let backbones = "unknown backbone `resnet21` for cifar10; known: resnet20, resnet32, resnet44, resnet56, \
                      resnet110, vgg11bn, vgg13bn, vgg16bn, vgg19bn";
     for (arguments, parts) in [
@@ -39,14 +39,15 @@ fn arguments_out_of_range_are_refused() {
         (&["--alpha", "15"], &["'15' for '--alpha", alphas]),
         (&["--alpha", "abc"], &["'abc' for '--alpha", alphas]),
         (&["--alpha", "9.5"], &["'9.5' for '--alpha", alphas]),
-        (&["--b-relu", "0"], &["'--b-relu", positive, "not 0"]),
-        (&["--b-relu=-1"], &["'--b-relu", positive, "not -1"]),
-        (&["--b-relu", "-1"], &["'-1'"]),
-        (&["--b-relu", "NaN"], &["'--b-relu", positive, "not NaN"]),
-        (&["--b-relu", "inf"], &["'--b-relu", positive, "not inf"]),
+        (&["--b-relu", "0"], &["'--b-relu", "is 0.0, ", positive]),
+        (&["--b-relu", "-1"], &["'--b-relu", "is -1.0, ", positive]),
+        (&["--B_relu=-1"], &["'--b-relu", "is -1.0, ", positive]),
+        (&["--b-relu", "NaN"], &["'--b-relu", "is NaN, ", positive]),
+        (&["--b-relu", "inf"], &["'--b-relu", "is inf, ", positive]),
+        (&["--b-relu", "1e300"], &["'--b-relu", "is 1e300, ", positive]),
         (&["--b-relu", "five"], &["'five' for '--b-relu", "not a number"]),
-        (&["--b-search=-1"], &["'--b-search", not_negative, "not -1"]),
-        (&["--b-search", "-1"], &["'-1'"]),
+        (&["--b-search", "-1"], &["'--b-search", not_negative, "not -1"]),
+        (&["--b-search", "1e-320"], &["'--b-search", not_negative, "not 1e-320"]),
         (&["--b-search", "NaN"], &["'--b-search", not_negative, "not NaN"]),
         (&["--batch-inf", "0"], &["'0' for '--batch-inf"]),
         (&["--limit", "0"], &["'0' for '--limit"]),
@@ -66,6 +67,8 @@ fn arguments_out_of_range_are_refused() {
         (&["cifar10", "--backbone", "resnet21"], &[backbones]),
         (&["cifar10", "resnet20", "--backbone", "resnet32"], &["cannot be used with '--backbone"]),
         (&["cifar10", "--b-max", "0"], &["'--b-max", positive]),
+        (&["cifar10", "--report", "same", "--logits", "same"], &["--report and --logits both name same"]),
+        (&["cifar10", "--report", "no-such-folder/"], &["no-such-folder/: "]),
         (&["cifar10", "--mode", "train"], &["'train' for '--mode", "[possible values: inf]"]),
         (
             &["cifar10", "--params", "a.pt", "--params-name", "b"],

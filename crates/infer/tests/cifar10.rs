@@ -157,10 +157,19 @@ fn piped_output_is_results_on_stdout_and_plain_lines_on_stderr() {
         }
         assert!(run.stdout.ends_with('\n'));
     }
-    // With a range to widen.
-    let run = folder.succeed(&["demo", "--alpha", "6", "--limit", "20"]);
-    assert!(!run.stderr.contains(['\x1b', '\r']), "{}", run.stderr);
-    assert!(run.stderr.contains("; going on with ") && !run.stdout.contains("going on"), "{}", run.stderr);
+    // With a range to widen, and with a log.
+    for (arguments, line) in [
+        (&["demo", "--alpha", "6", "--limit", "20"][..], "widened to 20: layer"),
+        (&["demo", "--alpha", "6", "--limit", "20", "-v"], " INFO "),
+        (&["demo", "--alpha", "6", "--limit", "20", "-vv"], "DEBUG "),
+    ] {
+        let run = folder.succeed(arguments);
+        for output in [&run.stdout, &run.stderr] {
+            assert!(!output.contains(['\x1b', '\r']), "{arguments:?}: {output}");
+        }
+        assert!(run.stderr.lines().any(|found| found.starts_with(line)), "{arguments:?}: {}", run.stderr);
+        assert!(!run.stdout.contains("widened"), "{arguments:?}: {}", run.stdout);
+    }
 }
 
 #[test]

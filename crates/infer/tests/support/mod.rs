@@ -89,6 +89,8 @@ impl Folder {
     /// Runs `infer` here.
     pub fn infer(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
+        // Would colour the messages of a pipe, too.
+        command.env_remove("CLICOLOR_FORCE");
         let Output { status, stdout, stderr } =
             command.args(arguments).current_dir(self.0.path()).output().unwrap();
         Run {
