@@ -201,9 +201,12 @@ impl Pooling<'_> {
                     continue;
                 };
                 let start = offset(layout, plane / channels, plane % channels, y);
-                let column = |out_x: usize| out_x * self.spec.stride() + k % kernel - self.spec.padding();
                 tap.resize(tap.len() + valid.start, padding);
-                tap.extend(valid.clone().map(|out_x| values[start + column(out_x) * stride]));
+                if !valid.is_empty() {
+                    let x = valid.start * self.spec.stride() + k % kernel - self.spec.padding();
+                    let columns = values[start + x * stride..].iter().step_by(self.spec.stride() * stride);
+                    tap.extend(columns.take(valid.len()));
+                }
                 tap.resize(tap.len() + out_width - valid.end, padding);
             }
         }
