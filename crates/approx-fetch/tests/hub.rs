@@ -202,8 +202,8 @@ fn the_next_source_steps_in_for_the_hub() {
     let outcome = case.fetcher().with_source(None).fetch("data", None, &mut memory).unwrap();
     assert_eq!(outcome.source, "toronto");
     assert_eq!(tree(case.root.path()), ["datasets/data/bin/test.bin", "datasets/data/bin/train.bin"]);
-    let note = memory.notes.iter().find(|note| note.contains("404")).unwrap();
-    assert!(note.ends_with("; trying the source 'toronto'"), "{note}");
+    let note = memory.notes.iter().find(|note| note.contains("trying the source")).unwrap();
+    assert!(note.contains(" 404") && note.ends_with("; trying the source 'toronto'"), "{note}");
 }
 
 #[test]
