@@ -12,7 +12,7 @@
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
-//! | [`reference`] | the same functions as plain float64 loops, for tests |
+//! | [`reference`](mod@reference) | the same functions as plain float64 loops, for tests |
 //!
 //! ```
 //! use approx_ops::{MinimaxRelu, RangeRecorder};
