@@ -190,7 +190,7 @@ def main():
     columns = ["PyTorch eager", "torch.compile", "reference", "infer exact", "infer approximate"]
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, PyTorch {torch.__version__},")
     print(f"{datetime.date.today()}, medians of {arguments.runs}, images/s, batch {arguments.batch}, alpha 14\n")
-    print("| backbone |", " | ".join(columns), "| approximate / eager | exact time / approximate time |")
+    print("| backbone |", " | ".join(columns), "| approximate / eager | approximate / exact |")
     print("|---" * (len(columns) + 3) + "|")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -215,7 +215,7 @@ def main():
             median = {column: statistics.median(values) for column, values in speeds.items()}
             ratio = median["infer approximate"] / median["PyTorch eager"]
             cost = median["infer approximate"] / median["infer exact"]
-            row = " | ".join(f"{median[column]:.1f}" for column in columns)
+            row = " | ".join("" if median[column] != median[column] else f"{median[column]:.1f}" for column in columns)
             print(f"| {name} | {row} | {ratio:.2f} | {cost:.2f} |", flush=True)
 
 
