@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use approx_ops::{MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder};
+use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{ModelError, Result};
-use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, MaxPoolFunction, Relu, ReluFunction};
+use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, MaxPoolFunction, Relu};
 use crate::network::{Site, SiteKind};
 use crate::policy::{ActivationPolicy, MaxPoolPolicy, ReluPolicy};
 use crate::weights::{Mismatch, Weights, WeightsError};
@@ -152,16 +152,15 @@ impl<'a> NetBuilder<'a> {
     /// A bound that is not positive and finite.
     pub fn relu(&self, name: impl std::fmt::Display) -> Result<Relu> {
         let name = self.name(name);
-        let (function, bound) = match self.context.policy.relu_at(&name) {
-            ReluPolicy::Exact => (ReluFunction::Exact, None),
-            ReluPolicy::Square => (ReluFunction::Square, None),
-            ReluPolicy::ReluAq => (ReluFunction::ReluAq, None),
+        let (activation, bound) = match self.context.policy.relu_at(&name) {
+            ReluPolicy::Exact => (Activation::RELU, None),
+            ReluPolicy::Square => (Activation::SQUARE, None),
+            ReluPolicy::ReluAq => (Activation::RELU_AQ, None),
             ReluPolicy::Minimax { alpha, bound } => {
-                let relu = MinimaxRelu::new(alpha, bound).map_err(at(&name))?;
-                (ReluFunction::Minimax(relu), Some(bound))
+                (MinimaxRelu::new(alpha, bound).map_err(at(&name))?.into(), Some(bound))
             }
         };
-        Ok(Relu { function, recorder: self.site(&name, SiteKind::Relu, bound), site: name })
+        Ok(Relu { activation, recorder: self.site(&name, SiteKind::Relu, bound), site: name })
     }
 
     /// The max-pooling called `name` here, as the policy wants it.

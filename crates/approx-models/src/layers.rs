@@ -1,9 +1,6 @@
 //! The layers that networks are made of.
 
-use approx_ops::{
-    MinimaxMaxPool, MinimaxRelu, OpError, PackedConv2d, PoolSpec, RangeRecorder, max_pool, relu, relu_aq,
-    square,
-};
+use approx_ops::{Activation, MinimaxMaxPool, OpError, PackedConv2d, PoolSpec, RangeRecorder, max_pool};
 use candle_core::{Device, Tensor};
 
 use crate::builder::at;
@@ -67,35 +64,24 @@ impl Conv2d {
         }))
     }
 
-    /// # Shapes
-    /// `xs`: `[N, inputs, H, W]`; the result `[N, outputs, H', W']`.
-    ///
-    /// # Errors
-    /// For another shape.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor, OpError> {
-        self.run(xs, None)
-    }
-
-    /// As [`Conv2d::forward`], with `addend` added to the result.
+    /// The convolution plus `addend`, if there is one, through `relu`.
     ///
     /// # Shapes
-    /// `addend`: that of the result.
+    /// `xs`: `[N, inputs, H, W]`; `addend` and the result: `[N, outputs, H', W']`.
     ///
     /// # Errors
-    /// As [`Conv2d::forward`].
-    pub fn forward_add(&self, xs: &Tensor, addend: &Tensor) -> Result<Tensor, OpError> {
-        self.run(xs, Some(addend))
-    }
-
-    fn run(&self, xs: &Tensor, addend: Option<&Tensor>) -> Result<Tensor, OpError> {
+    /// For another shape, with the name of the site.
+    pub fn forward_relu(&self, xs: &Tensor, addend: Option<&Tensor>, relu: &Relu) -> Result<Tensor> {
         match &self.0 {
-            Kernel::Packed(packed) => packed.forward(xs, addend),
+            Kernel::Packed(packed) => {
+                packed.forward_activated(xs, addend, &relu.activation, &relu.recorder).map_err(at(&relu.site))
+            }
             Kernel::Candle { weight, bias, stride, padding } => {
-                let ys = xs.conv2d(weight, *padding, *stride, 1, 1)?.broadcast_add(bias)?;
-                Ok(match addend {
-                    Some(addend) => (ys + addend)?,
-                    None => ys,
-                })
+                let mut ys = xs.conv2d(weight, *padding, *stride, 1, 1)?.broadcast_add(bias)?;
+                if let Some(addend) = addend {
+                    ys = (ys + addend)?;
+                }
+                relu.forward(&ys)
             }
         }
     }
@@ -123,16 +109,8 @@ impl Linear {
 #[derive(Debug, Clone)]
 pub struct Relu {
     pub(crate) site: String,
-    pub(crate) function: ReluFunction,
+    pub(crate) activation: Activation,
     pub(crate) recorder: RangeRecorder,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum ReluFunction {
-    Exact,
-    Minimax(MinimaxRelu),
-    Square,
-    ReluAq,
 }
 
 impl Relu {
@@ -142,13 +120,7 @@ impl Relu {
     /// # Errors
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = match &self.function {
-            ReluFunction::Exact => relu(xs, &self.recorder),
-            ReluFunction::Minimax(relu) => relu.forward(xs, &self.recorder),
-            ReluFunction::Square => square(xs, &self.recorder),
-            ReluFunction::ReluAq => relu_aq(xs, &self.recorder),
-        };
-        ys.map_err(at(&self.site))
+        self.activation.forward(xs, &self.recorder).map_err(at(&self.site))
     }
 }
 

@@ -41,7 +41,7 @@ impl CifarResNet {
 
 impl Forward for CifarResNet {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut xs = self.relu1.forward(&self.conv1.forward(images)?)?; // [N, 16, 32, 32]
+        let mut xs = self.conv1.forward_relu(images, None, &self.relu1)?; // [N, 16, 32, 32]
         for block in &self.blocks {
             xs = block.forward(&xs)?; // … [N, 32, 16, 16] … [N, 64, 8, 8]
         }
@@ -70,9 +70,8 @@ impl BasicBlock {
     }
 
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = self.relu1.forward(&self.conv1.forward(xs)?)?;
-        let ys = self.conv2.forward_add(&ys, &self.shortcut.forward(xs)?)?;
-        self.relu2.forward(&ys)
+        let ys = self.conv1.forward_relu(xs, None, &self.relu1)?;
+        self.conv2.forward_relu(&ys, Some(&self.shortcut.forward(xs)?), &self.relu2)
     }
 }
 

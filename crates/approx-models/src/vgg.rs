@@ -97,7 +97,7 @@ impl Forward for CifarVgg {
         let mut xs = images.clone(); // [N, 3, 32, 32]
         for feature in &self.features {
             xs = match feature {
-                Feature::Conv(conv, relu) => relu.forward(&conv.forward(&xs)?)?,
+                Feature::Conv(conv, relu) => conv.forward_relu(&xs, None, relu)?,
                 Feature::MaxPool(pool) => pool.forward(&xs)?,
             };
         }

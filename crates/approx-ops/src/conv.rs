@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
+use crate::activation::Activation;
 use crate::cpu::as_f32;
 use crate::cpu::conv::{Convolution, Geometry};
+use crate::elementwise::Function;
 use crate::error::{OpError, Result, check_dtype};
+use crate::range::RangeRecorder;
 
 /// A convolution with its weights packed for the CPU.
 ///
@@ -57,6 +60,33 @@ impl PackedConv2d {
     /// # Errors
     /// [`OpError::UnsupportedDType`], or candle's own for other shapes.
     pub fn forward(&self, xs: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        self.run(xs, residual, None)
+    }
+
+    /// As [`PackedConv2d::forward`], followed by `activation`, applied while the sums are in the cache; records the
+    /// range of the activation's inputs.
+    ///
+    /// # Shapes
+    /// As [`PackedConv2d::forward`].
+    ///
+    /// # Errors
+    /// As [`PackedConv2d::forward`].
+    pub fn forward_activated(
+        &self,
+        xs: &Tensor,
+        residual: Option<&Tensor>,
+        activation: &Activation,
+        recorder: &RangeRecorder,
+    ) -> Result<Tensor> {
+        self.run(xs, residual, Some((activation.0.clone(), recorder.clone())))
+    }
+
+    fn run(
+        &self,
+        xs: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Option<(Function, RangeRecorder)>,
+    ) -> Result<Tensor> {
         check_dtype("conv2d", xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
         let geometry = &self.0.geometry;
@@ -65,7 +95,7 @@ impl PackedConv2d {
             let Geometry { inputs, kernel, padding, .. } = *geometry;
             return Err(OpError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding });
         };
-        let op = Op { packed: self.0.clone(), shape: [n, c, height, width], output };
+        let op = Op { packed: self.0.clone(), shape: [n, c, height, width], output, activation };
         let ys = match residual {
             None => xs.apply_op1_no_bwd(&op)?,
             Some(residual) => {
@@ -88,6 +118,7 @@ struct Op {
     packed: Arc<Packed>,
     shape: [usize; 4],
     output: (usize, usize),
+    activation: Option<(Function, RangeRecorder)>,
 }
 
 impl Op {
@@ -99,8 +130,13 @@ impl Op {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let Packed { geometry, weights, bias } = &*self.packed;
         let (shape, output) = (self.shape, self.output);
-        let convolution = Convolution { geometry: *geometry, weights, bias, residual, shape, output };
-        let result = convolution.run(as_f32(xs)?, layout);
+        let activation = self.activation.as_ref().map(|(function, _)| function);
+        let convolution =
+            Convolution { geometry: *geometry, weights, bias, residual, activation, shape, output };
+        let (result, range) = convolution.run(as_f32(xs)?, layout);
+        if let Some((_, recorder)) = &self.activation {
+            recorder.record(range);
+        }
         Ok((CpuStorage::F32(result), Shape::from((shape[0], output.0, output.1, geometry.outputs))))
     }
 }

@@ -7,10 +7,10 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use crate::cpu::composite::CompositeF32;
 use crate::cpu::{self, map};
 use crate::error::{Result, check_dtype};
-use crate::range::RangeRecorder;
+use crate::range::{RangeRecorder, RangeStats};
 
 /// Which function.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum Function {
     Relu,
     Square,
@@ -72,6 +72,13 @@ impl Function {
             }
         }
         Ok(xs.apply_op1(forward)?)
+    }
+}
+
+impl Function {
+    /// Applies the function to each of a task's values, on this thread.
+    pub(crate) fn apply_in_place(&self, values: &mut [f32]) -> RangeStats {
+        with_map!(self, map => map::in_place(map, values, self.bound()))
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`relu`](mod@relu) | [`MinimaxRelu`], and the exact [`relu()`] |
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
+//! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
@@ -29,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod activation;
 pub mod conv;
 mod cpu;
 mod elementwise;
@@ -40,6 +42,7 @@ pub mod reference;
 pub mod relu;
 pub mod simd;
 
+pub use activation::Activation;
 pub use conv::PackedConv2d;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool};

@@ -60,6 +60,10 @@ impl MinimaxRelu {
     /// # Errors
     /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
-        Function::MinimaxRelu { sign: self.sign.clone(), bound: self.bound }.apply(xs, recorder)
+        self.clone().into_function().apply(xs, recorder)
+    }
+
+    pub(crate) fn into_function(self) -> Function {
+        Function::MinimaxRelu { sign: self.sign, bound: self.bound }
     }
 }

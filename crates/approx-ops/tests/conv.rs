@@ -1,7 +1,8 @@
 //! The packed convolution against plain float64 loops.
 
-use approx_ops::{PackedConv2d, RangeRecorder, SimdLevel, relu};
+use approx_ops::{Activation, MinimaxRelu, PackedConv2d, RangeRecorder, SimdLevel, relu};
 use candle_core::{Device, Tensor};
+use minimax_coeffs::Alpha;
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
@@ -89,8 +90,21 @@ fn convolutions_agree_with_float64_loops_at_every_simd_level() {
             let expected: Vec<f64> = expected.iter().zip(values(&residual)).map(|(e, r)| e + r).collect();
             assert_close(&ys, &expected, shape, &what);
 
-            // Activations leave the layout as it is.
-            let activated = relu(&ys, &RangeRecorder::default()).unwrap();
+            // Activations leave the layout as it is, and give the same in the convolution as after it.
+            let after = RangeRecorder::default();
+            let activated = relu(&ys, &after).unwrap();
+            for activation in [Activation::RELU, MinimaxRelu::new(Alpha::MAX, 1.0).unwrap().into()] {
+                let (within, after) = (RangeRecorder::default(), RangeRecorder::default());
+                let fused =
+                    conv.forward_activated(&channels_last, Some(&residual), &activation, &within).unwrap();
+                let separate = activation.forward(&ys, &after).unwrap();
+                let bits = |t: &Tensor| -> Vec<u32> {
+                    let values: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
+                    values.into_iter().map(f32::to_bits).collect()
+                };
+                assert_eq!(bits(&fused), bits(&separate), "{what}");
+                assert_eq!(within.take(), after.take(), "{what}");
+            }
             assert_eq!(activated.stride(), ys.stride(), "{what}");
             let expected: Vec<f64> = expected.iter().map(|e| e.max(0.0)).collect();
             assert_close(&activated, &expected, shape, &what);

@@ -42,8 +42,7 @@ impl CompositeF32 {
         let mut x = x;
         for component in &self.components {
             let (t, u) = component.arguments(simd, x);
-            let even = horner(simd, &component.even, u);
-            let odd = horner(simd, &component.odd, u);
+            let (even, odd) = horner_pair(simd, &component.even, &component.odd, u);
             for i in 0..N {
                 x[i] = simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i]));
             }
@@ -88,17 +87,27 @@ impl Component {
     }
 }
 
+/// Two polynomials in the same `u`, step by step together: twice as many independent chains. `even` has as many
+/// coefficients as `odd`, or one more.
 #[inline(always)]
-fn horner<S: Simd, const N: usize>(simd: S, coefficients: &[f32], u: [S::f32s; N]) -> [S::f32s; N] {
-    let (last, rest) = coefficients.split_last().expect("a polynomial has a coefficient");
-    let mut sum = [simd.splat_f32s(*last); N];
-    for &c in rest.iter().rev() {
-        let c = simd.splat_f32s(c);
+fn horner_pair<S: Simd, const N: usize>(
+    simd: S,
+    even: &[f32],
+    odd: &[f32],
+    u: [S::f32s; N],
+) -> ([S::f32s; N], [S::f32s; N]) {
+    let (common, highest) = even.split_at(odd.len());
+    let mut sums = ([simd.splat_f32s(highest.first().copied().unwrap_or(0.0)); N], [simd.splat_f32s(0.0); N]);
+    for (&even, &odd) in common.iter().zip(odd).rev() {
+        let (even, odd) = (simd.splat_f32s(even), simd.splat_f32s(odd));
         for i in 0..N {
-            sum[i] = simd.mul_add_e_f32s(sum[i], u[i], c);
+            sums.0[i] = simd.mul_add_e_f32s(sums.0[i], u[i], even);
+        }
+        for i in 0..N {
+            sums.1[i] = simd.mul_add_e_f32s(sums.1[i], u[i], odd);
         }
     }
-    sum
+    sums
 }
 
 #[inline(always)]

@@ -18,6 +18,8 @@ use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::elementwise::Function;
+use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
 /// Output channels in a panel.
@@ -75,6 +77,8 @@ pub(crate) struct Convolution<'a> {
     pub(crate) bias: &'a [f32],
     /// Added to the result: `[N, H', W', outputs]`.
     pub(crate) residual: Option<&'a [f32]>,
+    /// Applied to each task's result while that is in the cache.
+    pub(crate) activation: Option<&'a Function>,
     /// `[N, C, H, W]`.
     pub(crate) shape: [usize; 4],
     /// Output height and width.
@@ -82,28 +86,36 @@ pub(crate) struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    /// The result, `[N, H', W', outputs]`. `layout` is that of the input, of shape `[N, C, H, W]`.
-    pub(crate) fn run(&self, input: &[f32], layout: &Layout) -> Vec<f32> {
+    /// The result, `[N, H', W', outputs]`, and the range of the activation's inputs. `layout` is that of the
+    /// input, of shape `[N, C, H, W]`.
+    pub(crate) fn run(&self, input: &[f32], layout: &Layout) -> (Vec<f32>, RangeStats) {
         let [images, ..] = self.shape;
         let (out_height, out_width) = self.output;
         let row = out_width * self.geometry.outputs;
         let mut result = vec![0.0; images * out_height * row];
         if result.is_empty() {
-            return result;
+            return (result, RangeStats::default());
         }
         let (images_per_task, rows_per_task) = self.task_size();
         let group = images_per_task * out_height;
-        result.par_chunks_mut(group * row).enumerate().for_each(|(i, result)| {
-            result.par_chunks_mut(rows_per_task * row).enumerate().for_each(|(j, result)| {
-                let first = i * group + j * rows_per_task;
-                let rows = first..first + result.len() / row;
-                BUFFERS.with_borrow_mut(|buffers| {
-                    self.pad(input, layout, rows.clone(), buffers);
-                    SimdLevel::current().run(Task { convolution: self, buffers, rows, result });
-                });
+        let task = |first: usize, result: &mut [f32]| {
+            let rows = first..first + result.len() / row;
+            BUFFERS.with_borrow_mut(|buffers| {
+                self.pad(input, layout, rows.clone(), buffers);
+                SimdLevel::current().run(Task { convolution: self, buffers, rows, result: &mut *result });
             });
-        });
-        result
+            self.activation.map_or(RangeStats::default(), |function| function.apply_in_place(result))
+        };
+        let groups = result.par_chunks_mut(group * row).enumerate();
+        let range = groups
+            .map(|(i, result)| {
+                let tasks = result.par_chunks_mut(rows_per_task * row).enumerate();
+                tasks
+                    .map(|(j, result)| task(i * group + j * rows_per_task, result))
+                    .reduce(RangeStats::default, RangeStats::merge)
+            })
+            .reduce(RangeStats::default, RangeStats::merge);
+        (result, range)
     }
 
     /// A task is some whole images and all their rows if images are small, else some rows of one.
@@ -216,7 +228,7 @@ impl WithSimd for Task<'_, '_> {
 impl Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
-        let Convolution { geometry, weights, bias, residual, shape, output } = *self.convolution;
+        let Convolution { geometry, weights, bias, residual, shape, output, .. } = *self.convolution;
         let outputs = geometry.outputs;
         let first_pixel = self.rows.start * output.1;
         let padded_row = (shape[3] + 2 * geometry.padding.1) * geometry.inputs;

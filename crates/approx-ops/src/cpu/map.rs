@@ -130,12 +130,15 @@ pub(crate) fn forward(map: &impl Map, inputs: &[f32], bound: f32) -> (Vec<f32>, 
 pub(crate) fn forward_in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeStats {
     values
         .par_chunks_mut(CHUNK)
-        .map(|values| {
-            let range = RangeStats::of(values, bound);
-            SimdLevel::current().run(InPlace { map, values });
-            range
-        })
+        .map(|values| in_place(map, values, bound))
         .reduce(RangeStats::default, RangeStats::merge)
+}
+
+/// As [`forward_in_place`], on this thread, for so many values as a cache holds.
+pub(crate) fn in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeStats {
+    let range = RangeStats::of(values, bound);
+    SimdLevel::current().run(InPlace { map, values });
+    range
 }
 
 /// Multiplies each of `gradients` by the derivative at the input.
