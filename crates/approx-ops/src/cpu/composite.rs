@@ -97,17 +97,18 @@ fn horner_pair<S: Simd, const N: usize>(
     u: [S::f32s; N],
 ) -> ([S::f32s; N], [S::f32s; N]) {
     let (common, highest) = even.split_at(odd.len());
-    let mut sums = ([simd.splat_f32s(highest.first().copied().unwrap_or(0.0)); N], [simd.splat_f32s(0.0); N]);
+    let mut even_sums = [simd.splat_f32s(highest.first().copied().unwrap_or(0.0)); N];
+    let mut odd_sums = [simd.splat_f32s(0.0); N];
     for (&even, &odd) in common.iter().zip(odd).rev() {
         let (even, odd) = (simd.splat_f32s(even), simd.splat_f32s(odd));
-        for i in 0..N {
-            sums.0[i] = simd.mul_add_e_f32s(sums.0[i], u[i], even);
+        for (sum, &u) in even_sums.iter_mut().zip(&u) {
+            *sum = simd.mul_add_e_f32s(*sum, u, even);
         }
-        for i in 0..N {
-            sums.1[i] = simd.mul_add_e_f32s(sums.1[i], u[i], odd);
+        for (sum, &u) in odd_sums.iter_mut().zip(&u) {
+            *sum = simd.mul_add_e_f32s(*sum, u, odd);
         }
     }
-    sums
+    (even_sums, odd_sums)
 }
 
 #[inline(always)]
