@@ -29,12 +29,8 @@ impl RangeStats {
 
     /// The statistics of `values` with the bound `bound`.
     pub(crate) fn of(values: &[f32], bound: f32) -> RangeStats {
-        Self::from_max_bits(crate::cpu::max_abs_bits(values), values, bound)
-    }
-
-    /// The statistics of `values`, whose largest `|x|` has the bits `max_bits`: counts only if need be.
-    pub(crate) fn from_max_bits(max_bits: u32, values: &[f32], bound: f32) -> RangeStats {
-        let max_abs = f32::from_bits(max_bits);
+        let max_abs = crate::cpu::max_abs(values);
+        // Counting takes a second look, which is rarely needed.
         let out_of_range = match max_abs <= bound {
             true => 0,
             false => values.iter().filter(|x| is_out_of_range(**x, bound)).count() as u64,

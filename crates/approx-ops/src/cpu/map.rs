@@ -3,8 +3,8 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::UNROLL;
 use super::composite::CompositeF32;
-use super::{MaxBits, UNROLL};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -119,8 +119,7 @@ pub(crate) fn forward(map: &impl Map, inputs: &[f32], bound: f32) -> (Vec<f32>, 
     let range = (outputs.par_chunks_mut(CHUNK).zip(inputs.par_chunks(CHUNK)))
         .map(|(output, input)| {
             output.copy_from_slice(input);
-            let max_bits = SimdLevel::current().run(InPlace { map, values: output });
-            RangeStats::from_max_bits(max_bits, input, bound)
+            in_place(map, output, bound)
         })
         .reduce(RangeStats::default, RangeStats::merge);
     (outputs, range)
@@ -134,7 +133,8 @@ pub(crate) fn forward_in_place(map: &impl Map, values: &mut [f32], bound: f32) -
         .reduce(RangeStats::default, RangeStats::merge)
 }
 
-/// As [`forward_in_place`], on this thread, for so many values as a cache holds.
+/// As [`forward_in_place`], on this thread, for as many values as a cache holds: they are measured and mapped
+/// while they are there.
 pub(crate) fn in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeStats {
     let range = RangeStats::of(values, bound);
     SimdLevel::current().run(InPlace { map, values });
@@ -154,31 +154,23 @@ struct InPlace<'a, M> {
 }
 
 impl<M: Map> WithSimd for InPlace<'_, M> {
-    /// The bits of the largest `|x|` before.
-    type Output = u32;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> u32 {
-        let mut max = MaxBits::new(simd);
+    fn with_simd<S: Simd>(self, simd: S) {
         let (vectors, tail) = S::as_mut_simd_f32s(self.values);
         let (blocks, rest) = vectors.as_chunks_mut::<UNROLL>();
         for block in blocks {
-            for &x in block.iter() {
-                max.update(simd, x);
-            }
             *block = self.map.eval(simd, *block);
         }
         for x in rest {
-            max.update(simd, *x);
             [*x] = self.map.eval(simd, [*x]);
         }
         if !tail.is_empty() {
             let x = simd.partial_load_f32s(tail);
-            max.update(simd, x);
             let [y] = self.map.eval(simd, [x]);
             simd.partial_store_f32s(tail, y);
         }
-        max.reduce()
     }
 }
 

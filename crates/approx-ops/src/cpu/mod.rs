@@ -36,10 +36,10 @@ pub(crate) fn contiguous(values: &[f32], layout: &Layout) -> Vec<f32> {
     elements
 }
 
-/// The bits of the largest `|x|`. Without the sign bit, float32 and its bits have the same order, and NaN is
-/// above infinity: so NaN is never lost.
-pub(crate) fn max_abs_bits(values: &[f32]) -> u32 {
-    SimdLevel::current().run(MaxAbsBits(values))
+/// The largest `|x|`; NaN if there is one. Without the sign bit, float32 and its bits have the same order, and NaN
+/// is above infinity: so NaN is never lost.
+pub(crate) fn max_abs(values: &[f32]) -> f32 {
+    f32::from_bits(SimdLevel::current().run(MaxAbsBits(values)))
 }
 
 struct MaxAbsBits<'a>(&'a [f32]);
@@ -49,35 +49,23 @@ impl WithSimd for MaxAbsBits<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> u32 {
+        let bits = |x: S::f32s| simd.and_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x7fff_ffff));
         let (vectors, tail) = S::as_simd_f32s(self.0);
-        let mut max = MaxBits::new(simd);
-        for &x in vectors {
-            max.update(simd, x);
+        // Several running maxima, so that one comparison does not wait for the other.
+        let mut max = [simd.splat_u32s(0); UNROLL];
+        let (blocks, rest) = vectors.as_chunks::<UNROLL>();
+        for block in blocks {
+            for (max, &x) in max.iter_mut().zip(block) {
+                let x = bits(x);
+                *max = simd.select_u32s(simd.greater_than_u32s(x, *max), x, *max);
+            }
         }
-        max.update(simd, simd.partial_load_f32s(tail));
-        max.reduce()
-    }
-}
-
-/// A running maximum of `|x|` by its bits.
-#[derive(Clone, Copy)]
-pub(crate) struct MaxBits<S: Simd>(S::u32s);
-
-impl<S: Simd> MaxBits<S> {
-    #[inline(always)]
-    pub(crate) fn new(simd: S) -> Self {
-        Self(simd.splat_u32s(0))
-    }
-
-    #[inline(always)]
-    pub(crate) fn update(&mut self, simd: S, x: S::f32s) {
-        let bits = simd.and_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x7fff_ffff));
-        self.0 = simd.select_u32s(simd.greater_than_u32s(bits, self.0), bits, self.0);
-    }
-
-    #[inline(always)]
-    pub(crate) fn reduce(self) -> u32 {
-        let lanes: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&self.0));
+        let rest = rest.iter().copied().chain([simd.partial_load_f32s(tail)]);
+        for x in rest {
+            let x = bits(x);
+            max[0] = simd.select_u32s(simd.greater_than_u32s(x, max[0]), x, max[0]);
+        }
+        let lanes: &[u32] = bytemuck::cast_slice(&max);
         lanes.iter().copied().fold(0, u32::max)
     }
 }
