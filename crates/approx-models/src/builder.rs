@@ -2,18 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock};
 
-use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder};
+use approx_ops::{Activation, PoolSpec, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{ModelError, Result};
-use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, MaxPoolFunction, Relu};
-use crate::network::{Site, SiteKind};
-use crate::policy::{ActivationPolicy, MaxPoolPolicy, ReluPolicy};
+use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu};
+use crate::network::{MaxPoolFunction, Site, Slot};
 use crate::weights::{Mismatch, Weights, WeightsError};
 
-/// Weights, policy and a path in the network: [`NetBuilder::pp`] goes one step down, as candle's `VarBuilder`
-/// does.
+/// Weights and a path in the network: [`NetBuilder::pp`] goes one step down, as candle's `VarBuilder` does.
 ///
 /// A tensor that is missing or of another shape does not stop the building; all of them are reported in the
 /// end.
@@ -25,7 +24,6 @@ pub struct NetBuilder<'a> {
 
 struct Context<'a> {
     weights: &'a Weights,
-    policy: &'a ActivationPolicy,
     state: RefCell<State>,
 }
 
@@ -33,38 +31,29 @@ struct Context<'a> {
 struct State {
     sites: Vec<Site>,
     used: BTreeSet<String>,
+    ignored: Vec<String>,
     mismatch: Mismatch,
 }
 
 impl<'a> NetBuilder<'a> {
-    /// Runs a definition and checks what it left over.
+    /// Runs a definition and checks what it left over. All activations are exact.
     pub(crate) fn run<M>(
         weights: &Weights,
-        policy: &ActivationPolicy,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<(M, Vec<Site>)> {
-        let context = Context { weights, policy, state: RefCell::default() };
+        let context = Context { weights, state: RefCell::default() };
         let model = define(&NetBuilder { path: "", context: &context })?;
-        let State { sites, used, mut mismatch } = context.state.into_inner();
+        let State { sites, used, ignored, mut mismatch } = context.state.into_inner();
+        let is_counter = |name: &str| name.ends_with(".num_batches_tracked");
+        let is_ignored = |name: &str| ignored.iter().any(|prefix| name.starts_with(prefix));
         mismatch.unused = weights
             .names()
-            .filter(|name| !used.contains(*name) && !name.ends_with(".num_batches_tracked"))
+            .filter(|name| !used.contains(*name) && !is_counter(name) && !is_ignored(name))
             .map(str::to_owned)
             .collect();
         mismatch.unused.sort();
         if !mismatch.is_empty() {
             return Err(WeightsError::Mismatch { origin: weights.origin().to_owned(), mismatch }.into());
-        }
-        let known = |kind| -> Vec<String> {
-            sites.iter().filter(|site| site.kind == kind).map(|site| site.name.clone()).collect()
-        };
-        let relu_names = policy.relu_sites.keys().map(|name| (name, SiteKind::Relu, "relu"));
-        let pool_names = policy.max_pool_sites.keys().map(|name| (name, SiteKind::MaxPool, "max_pool"));
-        for (name, kind, kind_name) in relu_names.chain(pool_names) {
-            let known = known(kind);
-            if !known.contains(name) {
-                return Err(ModelError::UnknownSite { name: name.clone(), kind: kind_name, known });
-            }
         }
         Ok((model, sites))
     }
@@ -115,6 +104,13 @@ impl<'a> NetBuilder<'a> {
         })
     }
 
+    /// Says that weights may hold a part called `name` here that this network does not use, such as a head that
+    /// is for training only.
+    pub fn ignore(&self, name: &str) {
+        let prefix = self.name(name) + ".";
+        self.context.state.borrow_mut().ignored.push(prefix);
+    }
+
     /// A convolution followed by batch norm, folded into one convolution with bias.
     ///
     /// # Errors
@@ -127,7 +123,7 @@ impl<'a> NetBuilder<'a> {
     ) -> Result<Conv2d> {
         let ConvSpec { inputs, outputs, kernel, bias, eps, .. } = spec;
         let (weight, bias) = self.pp(conv, |b| -> Result<_> {
-            let weight = b.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+            let weight = b.tensor("weight", &[outputs, inputs, kernel.0, kernel.1])?;
             Ok((weight, bias.then(|| b.tensor("bias", &[outputs])).transpose()?))
         })?;
         let [scale, shift, mean, variance] = self.pp(norm, |b| -> Result<_> {
@@ -146,52 +142,27 @@ impl<'a> NetBuilder<'a> {
         Ok(Conv2d::new(weight, bias, spec)?)
     }
 
-    /// The ReLU called `name` here, as the policy wants it.
-    ///
-    /// # Errors
-    /// A bound that is not positive and finite.
-    pub fn relu(&self, name: impl std::fmt::Display) -> Result<Relu> {
-        let name = self.name(name);
-        let (activation, bound) = match self.context.policy.relu_at(&name) {
-            ReluPolicy::Exact => (Activation::RELU, None),
-            ReluPolicy::Square => (Activation::SQUARE, None),
-            ReluPolicy::ReluAq => (Activation::RELU_AQ, None),
-            ReluPolicy::Minimax { alpha, bound } => {
-                (MinimaxRelu::new(alpha, bound).map_err(at(&name))?.into(), Some(bound))
-            }
-        };
-        Ok(Relu { activation, recorder: self.site(&name, SiteKind::Relu, bound), site: name })
+    /// The ReLU called `name` here, or what the policy puts in its place.
+    pub fn relu(&self, name: impl std::fmt::Display) -> Relu {
+        let activation = Arc::new(RwLock::new(Activation::RELU));
+        let (site, recorder) = self.site(name, Slot::Relu(activation.clone()));
+        Relu { site, activation, recorder }
     }
 
-    /// The max-pooling called `name` here, as the policy wants it.
-    ///
-    /// # Errors
-    /// A bound that is not positive and finite.
-    pub fn max_pool(&self, name: impl std::fmt::Display, spec: PoolSpec) -> Result<MaxPool> {
-        let name = self.name(name);
-        let (function, bound) = match self.context.policy.max_pool_at(&name) {
-            MaxPoolPolicy::Exact => (MaxPoolFunction::Exact(spec), None),
-            MaxPoolPolicy::Minimax { alpha, bound } => {
-                let pool = MinimaxMaxPool::new(alpha, bound, spec).map_err(at(&name))?;
-                (MaxPoolFunction::Minimax(pool), Some(bound))
-            }
-        };
-        Ok(MaxPool { function, recorder: self.site(&name, SiteKind::MaxPool, bound), site: name })
+    /// The max-pooling called `name` here, or what the policy puts in its place.
+    pub fn max_pool(&self, name: impl std::fmt::Display, spec: PoolSpec) -> MaxPool {
+        let function = Arc::new(RwLock::new(MaxPoolFunction::Exact));
+        let (site, recorder) = self.site(name, Slot::MaxPool(spec, function.clone()));
+        MaxPool { site, spec, function, recorder }
     }
 
-    fn site(&self, name: &str, kind: SiteKind, bound: Option<f64>) -> RangeRecorder {
-        let site = Site { name: name.to_owned(), kind, bound, recorder: RangeRecorder::default() };
-        let recorder = site.recorder.clone();
-        self.context.state.borrow_mut().sites.push(site);
-        recorder
+    fn site(&self, name: impl std::fmt::Display, slot: Slot) -> (String, RangeRecorder) {
+        let (name, recorder) = (self.name(name), RangeRecorder::default());
+        self.context.state.borrow_mut().sites.push(Site::new(name.clone(), recorder.clone(), slot));
+        (name, recorder)
     }
 
     fn name(&self, name: impl std::fmt::Display) -> String {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
-}
-
-/// Names the site of an op's error.
-pub(crate) fn at(site: &str) -> impl Fn(OpError) -> ModelError {
-    move |source| ModelError::Site { site: site.to_owned(), source }
 }

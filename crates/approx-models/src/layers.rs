@@ -1,12 +1,14 @@
 //! The layers that networks are made of.
 
-use approx_ops::{Activation, MinimaxMaxPool, OpError, PackedConv2d, PoolSpec, RangeRecorder, max_pool};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use approx_ops::{Activation, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, max_pool};
 use candle_core::{Device, Tensor};
 
-use crate::builder::at;
 use crate::error::Result;
+use crate::network::{MaxPoolFunction, at};
 
-/// A square convolution and the batch norm behind it.
+/// A convolution and the batch norm behind it. Heights come before widths.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvSpec {
     /// Input channels.
@@ -14,11 +16,11 @@ pub struct ConvSpec {
     /// Output channels.
     pub outputs: usize,
     /// Height and width of the kernel.
-    pub kernel: usize,
+    pub kernel: (usize, usize),
     /// Distance of two windows.
     pub stride: usize,
-    /// Zero rows and columns added at each side.
-    pub padding: usize,
+    /// Zero rows added above and below, zero columns added left and right.
+    pub padding: (usize, usize),
     /// Whether the convolution has a bias of its own.
     pub bias: bool,
     /// Added to the variance in batch norm.
@@ -26,9 +28,14 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    /// A 3×3 convolution that keeps the image's size at stride 1, without bias, with PyTorch's default `eps`.
-    pub fn three_by_three(inputs: usize, outputs: usize) -> Self {
-        Self { inputs, outputs, kernel: 3, stride: 1, padding: 1, bias: false, eps: 1e-5 }
+    /// A `kernel` of height and width with stride 1, without padding and bias, with PyTorch's default `eps`.
+    pub fn new(inputs: usize, outputs: usize, kernel: (usize, usize)) -> Self {
+        Self { inputs, outputs, kernel, stride: 1, padding: (0, 0), bias: false, eps: 1e-5 }
+    }
+
+    /// A square kernel of odd size, padded so that it keeps the image's size at stride 1.
+    pub fn same(inputs: usize, outputs: usize, kernel: usize) -> Self {
+        Self::new(inputs, outputs, (kernel, kernel)).with_padding((kernel / 2, kernel / 2))
     }
 
     /// The same with another stride.
@@ -37,10 +44,22 @@ impl ConvSpec {
         Self { stride, ..self }
     }
 
+    /// The same with another padding.
+    #[must_use]
+    pub fn with_padding(self, padding: (usize, usize)) -> Self {
+        Self { padding, ..self }
+    }
+
     /// The same with a bias.
     #[must_use]
     pub fn with_bias(self) -> Self {
         Self { bias: true, ..self }
+    }
+
+    /// The same with another `eps`.
+    #[must_use]
+    pub fn with_eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
     }
 }
 
@@ -52,16 +71,36 @@ pub struct Conv2d(Kernel);
 #[derive(Debug, Clone)]
 enum Kernel {
     Packed(PackedConv2d),
-    Candle { weight: Tensor, bias: Tensor, stride: usize, padding: usize },
+    Candle { weight: Tensor, bias: Tensor, stride: usize, padding: (usize, usize) },
 }
 
 impl Conv2d {
     pub(crate) fn new(weight: Tensor, bias: Tensor, spec: ConvSpec) -> Result<Self, OpError> {
         let ConvSpec { stride, padding, .. } = spec;
         Ok(Self(match weight.device() {
-            Device::Cpu => Kernel::Packed(PackedConv2d::new(&weight, &bias, stride, (padding, padding))?),
+            Device::Cpu => Kernel::Packed(PackedConv2d::new(&weight, &bias, stride, padding)?),
             _ => Kernel::Candle { weight, bias: bias.reshape((1, spec.outputs, 1, 1))?, stride, padding },
         }))
+    }
+
+    /// # Shapes
+    /// `xs`: `[N, inputs, H, W]`; the result: `[N, outputs, H', W']`.
+    ///
+    /// # Errors
+    /// For another shape.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        match &self.0 {
+            Kernel::Packed(packed) => Ok(packed.forward(xs, None)?),
+            Kernel::Candle { weight, bias, stride, padding } => {
+                let (height, width) = *padding;
+                let (xs, padding) = match height == width {
+                    true => (xs.clone(), height),
+                    // candle has one padding for both.
+                    false => (xs.pad_with_zeros(2, height, height)?.pad_with_zeros(3, width, width)?, 0),
+                };
+                Ok(xs.conv2d(weight, padding, *stride, 1, 1)?.broadcast_add(bias)?)
+            }
+        }
     }
 
     /// The convolution plus `addend`, if there is one, through `relu`.
@@ -72,18 +111,15 @@ impl Conv2d {
     /// # Errors
     /// For another shape, with the name of the site.
     pub fn forward_relu(&self, xs: &Tensor, addend: Option<&Tensor>, relu: &Relu) -> Result<Tensor> {
-        match &self.0 {
-            Kernel::Packed(packed) => {
-                packed.forward_activated(xs, addend, &relu.activation, &relu.recorder).map_err(at(&relu.site))
-            }
-            Kernel::Candle { weight, bias, stride, padding } => {
-                let mut ys = xs.conv2d(weight, *padding, *stride, 1, 1)?.broadcast_add(bias)?;
-                if let Some(addend) = addend {
-                    ys = (ys + addend)?;
-                }
-                relu.forward(&ys)
-            }
+        if let Kernel::Packed(packed) = &self.0 {
+            let ys = packed.forward_activated(xs, addend, &read(&relu.activation), &relu.recorder);
+            return ys.map_err(at(&relu.site));
         }
+        let mut ys = self.forward(xs)?;
+        if let Some(addend) = addend {
+            ys = (ys + addend)?;
+        }
+        relu.forward(&ys)
     }
 }
 
@@ -109,7 +145,7 @@ impl Linear {
 #[derive(Debug, Clone)]
 pub struct Relu {
     pub(crate) site: String,
-    pub(crate) activation: Activation,
+    pub(crate) activation: Arc<RwLock<Activation>>,
     pub(crate) recorder: RangeRecorder,
 }
 
@@ -120,7 +156,7 @@ impl Relu {
     /// # Errors
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.activation.forward(xs, &self.recorder).map_err(at(&self.site))
+        read(&self.activation).forward(xs, &self.recorder).map_err(at(&self.site))
     }
 }
 
@@ -128,14 +164,9 @@ impl Relu {
 #[derive(Debug, Clone)]
 pub struct MaxPool {
     pub(crate) site: String,
-    pub(crate) function: MaxPoolFunction,
+    pub(crate) spec: PoolSpec,
+    pub(crate) function: Arc<RwLock<MaxPoolFunction>>,
     pub(crate) recorder: RangeRecorder,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum MaxPoolFunction {
-    Exact(PoolSpec),
-    Minimax(MinimaxMaxPool),
 }
 
 impl MaxPool {
@@ -145,10 +176,77 @@ impl MaxPool {
     /// # Errors
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = match &self.function {
-            MaxPoolFunction::Exact(spec) => max_pool(xs, spec, &self.recorder),
+        let ys = match &*read(&self.function) {
+            MaxPoolFunction::Exact => max_pool(xs, &self.spec, &self.recorder),
             MaxPoolFunction::Minimax(pool) => pool.forward(xs, &self.recorder),
         };
         ys.map_err(at(&self.site))
     }
+}
+
+/// An activation is only ever replaced as a whole, so one is there whatever happened.
+fn read<T>(slot: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    slot.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The mean of each channel.
+///
+/// # Shapes
+/// `xs`: `[N, C, H, W]`; the result `[N, C]`.
+///
+/// # Errors
+/// candle's, for another rank.
+pub fn global_average(xs: &Tensor) -> Result<Tensor> {
+    Ok(xs.mean((2, 3))?)
+}
+
+/// The means of `size × size` parts of about the same size, which overlap where the image is no multiple of it:
+/// PyTorch's `AdaptiveAvgPool2d`.
+///
+/// # Shapes
+/// `xs`: `[N, C, H, W]`; the result `[N, C, size, size]`.
+///
+/// # Errors
+/// candle's, for another rank or an empty image.
+pub fn adaptive_average(xs: &Tensor, size: usize) -> Result<Tensor> {
+    let (_, _, height, width) = xs.dims4()?;
+    if (height, width) == (size, size) {
+        return Ok(xs.clone());
+    }
+    let parts = |xs: &Tensor, dim: usize, length: usize| {
+        let part = |i: usize| {
+            let (start, end) = (i * length / size, ((i + 1) * length).div_ceil(size));
+            xs.narrow(dim, start, end - start)?.mean_keepdim(dim)
+        };
+        Tensor::cat(&(0..size).map(part).collect::<candle_core::Result<Vec<_>>>()?, dim)
+    };
+    Ok(parts(&parts(xs, 2, height)?, 3, width)?)
+}
+
+/// The mean of each 3×3 window around a pixel, with zeros around the image: PyTorch's
+/// `avg_pool2d(kernel_size=3, stride=1, padding=1)`.
+///
+/// # Shapes
+/// `xs`: `[N, C, H, W]`; the result has the same.
+///
+/// # Errors
+/// candle's, for another rank.
+pub fn average_3x3(xs: &Tensor) -> Result<Tensor> {
+    match xs.device() {
+        Device::Cpu => Ok(avg_pool_3x3(xs)?),
+        _ => Ok(xs.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.avg_pool2d_with_stride(3, 1)?),
+    }
+}
+
+/// Joins channels.
+///
+/// # Shapes
+/// Each of `parts`: `[N, Cᵢ, H, W]`; the result `[N, ΣCᵢ, H, W]`, channels-last in memory.
+///
+/// # Errors
+/// candle's, for other shapes.
+pub fn concatenate(parts: &[Tensor]) -> Result<Tensor> {
+    let channels_last = |xs: &Tensor| xs.permute((0, 2, 3, 1))?.contiguous();
+    let parts = parts.iter().map(channels_last).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&parts, 3)?.permute((0, 3, 1, 2))?)
 }

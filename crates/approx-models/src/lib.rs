@@ -2,9 +2,9 @@
 //!
 //! No block names ReLU or max-pooling: it asks its [`NetBuilder`] for "the ReLU called `relu1`", and an
 //! [`ActivationPolicy`] says what that is, everywhere or at one site. The same definition is so the exact
-//! network and every approximation of it (Lee et al., arXiv 2105.10879). Tensors have the names of the authors'
-//! published weights, and every activation is a [`Site`] named in their style (`layer1.0.relu2`) that reports
-//! the range of its inputs.
+//! network and every approximation of it (Lee et al., arXiv 2105.10879). Tensors have the names of the authors' weights, or of
+//! torchvision's, and every activation is a [`Site`] named in their style (`layer1.0.relu2`) that reports the
+//! range of its inputs.
 //!
 //! | module | what |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | [`builder`] | [`NetBuilder`]: weights, policy and path |
 //! | [`layers`] | convolution with folded batch norm, linear layer, activation sites |
 //! | [`network`] | [`Network`]: a built model and its sites |
-//! | [`resnet`], [`vgg`] | the families for CIFAR-10 |
+//! | [`resnet`], [`vgg`], [`googlenet`], [`inception`] | the families |
 //! | [`registry`] | [`Backbone`]: models by data set and name |
 //!
 //! ```
@@ -33,6 +33,8 @@
 
 pub mod builder;
 pub mod error;
+pub mod googlenet;
+pub mod inception;
 pub mod layers;
 pub mod network;
 pub mod policy;

@@ -1,11 +1,14 @@
 //! A built model and its sites.
 
-use approx_ops::{RangeRecorder, RangeStats};
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats};
 use candle_core::Tensor;
 
 use crate::builder::NetBuilder;
-use crate::error::Result;
-use crate::policy::ActivationPolicy;
+use crate::error::{ModelError, Result};
+use crate::policy::{ActivationPolicy, MaxPoolPolicy, ReluPolicy};
 use crate::weights::Weights;
 
 /// Something that turns images into logits.
@@ -28,16 +31,42 @@ pub enum SiteKind {
     MaxPool,
 }
 
+impl SiteKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::MaxPool => "max_pool",
+        }
+    }
+}
+
 /// A place in a network where an activation is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Site {
-    pub(crate) name: String,
-    pub(crate) kind: SiteKind,
-    pub(crate) bound: Option<f64>,
-    pub(crate) recorder: RangeRecorder,
+    name: String,
+    bound: Option<f64>,
+    recorder: RangeRecorder,
+    slot: Slot,
+}
+
+/// What is at a site: shared with the layer there, so that it can be replaced.
+#[derive(Debug, Clone)]
+pub(crate) enum Slot {
+    Relu(Arc<RwLock<Activation>>),
+    MaxPool(PoolSpec, Arc<RwLock<MaxPoolFunction>>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum MaxPoolFunction {
+    Exact,
+    Minimax(MinimaxMaxPool),
 }
 
 impl Site {
+    pub(crate) fn new(name: String, recorder: RangeRecorder, slot: Slot) -> Self {
+        Self { name, bound: None, recorder, slot }
+    }
+
     /// The name in the style of the weights, such as `layer1.0.relu2`.
     pub fn name(&self) -> &str {
         &self.name
@@ -45,7 +74,10 @@ impl Site {
 
     /// ReLU or max-pooling.
     pub fn kind(&self) -> SiteKind {
-        self.kind
+        match self.slot {
+            Slot::Relu(..) => SiteKind::Relu,
+            Slot::MaxPool(..) => SiteKind::MaxPool,
+        }
     }
 
     /// The bound of the approximation range; `None` where nothing is approximated on a range.
@@ -91,15 +123,33 @@ impl Network {
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`](crate::WeightsError::Mismatch) with all tensors that are missing, unused or
-    /// of another shape; [`ModelError::UnknownSite`](crate::ModelError::UnknownSite) if the policy has an
-    /// exception for a site that there is not; a bound that is not positive.
+    /// of another shape; [`WeightsError::NotFinite`](crate::WeightsError::NotFinite); those of
+    /// [`Network::set_policy`].
     pub fn build<M: Forward + 'static>(
         weights: &Weights,
         policy: &ActivationPolicy,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<Self> {
-        let (model, sites) = NetBuilder::run(weights, policy, define)?;
-        Ok(Self { forward: Box::new(model), sites })
+        let (model, sites) = NetBuilder::run(weights, define)?;
+        let mut network = Self { forward: Box::new(model), sites };
+        network.set_policy(policy)?;
+        Ok(network)
+    }
+
+    /// Replaces all activations by what `policy` says, and keeps the weights.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownSite`] if the policy has an exception for a site that there is not; a bound that is
+    /// not positive and finite. The network is then as it was.
+    pub fn set_policy(&mut self, policy: &ActivationPolicy) -> Result<()> {
+        self.check_names(SiteKind::Relu, &policy.relu_sites)?;
+        self.check_names(SiteKind::MaxPool, &policy.max_pool_sites)?;
+        let replacements: Vec<Replacement> =
+            self.sites.iter().map(|site| Replacement::new(site, policy)).collect::<Result<_>>()?;
+        for (site, replacement) in self.sites.iter_mut().zip(replacements) {
+            replacement.apply(site);
+        }
+        Ok(())
     }
 
     /// The logits of a batch of images.
@@ -117,4 +167,65 @@ impl Network {
     pub fn sites(&self) -> &[Site] {
         &self.sites
     }
+
+    fn check_names<P>(&self, kind: SiteKind, exceptions: &BTreeMap<String, P>) -> Result<()> {
+        let known: Vec<&str> = self.sites.iter().filter(|s| s.kind() == kind).map(Site::name).collect();
+        match exceptions.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(ModelError::UnknownSite {
+                name: name.clone(),
+                kind: kind.name(),
+                known: known.into_iter().map(str::to_owned).collect(),
+            }),
+        }
+    }
+}
+
+/// A site's next function, made before any site is changed.
+enum Replacement {
+    Relu(Activation, Option<f64>),
+    MaxPool(MaxPoolFunction, Option<f64>),
+}
+
+impl Replacement {
+    fn new(site: &Site, policy: &ActivationPolicy) -> Result<Self> {
+        let name = site.name();
+        Ok(match &site.slot {
+            Slot::Relu(_) => match policy.relu_at(name) {
+                ReluPolicy::Exact => Self::Relu(Activation::RELU, None),
+                ReluPolicy::Square => Self::Relu(Activation::SQUARE, None),
+                ReluPolicy::ReluAq => Self::Relu(Activation::RELU_AQ, None),
+                ReluPolicy::Minimax { alpha, bound } => {
+                    Self::Relu(MinimaxRelu::new(alpha, bound).map_err(at(name))?.into(), Some(bound))
+                }
+            },
+            Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
+                MaxPoolPolicy::Exact => Self::MaxPool(MaxPoolFunction::Exact, None),
+                MaxPoolPolicy::Minimax { alpha, bound } => {
+                    let pool = MinimaxMaxPool::new(alpha, bound, *spec).map_err(at(name))?;
+                    Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound))
+                }
+            },
+        })
+    }
+
+    fn apply(self, site: &mut Site) {
+        const POISONED: &str = "nothing panics while it holds the lock";
+        match (self, &site.slot) {
+            (Self::Relu(activation, bound), Slot::Relu(slot)) => {
+                *slot.write().expect(POISONED) = activation;
+                site.bound = bound;
+            }
+            (Self::MaxPool(function, bound), Slot::MaxPool(_, slot)) => {
+                *slot.write().expect(POISONED) = function;
+                site.bound = bound;
+            }
+            _ => unreachable!("the replacement was made for this site"),
+        }
+    }
+}
+
+/// Names the site of an op's error.
+pub(crate) fn at(site: &str) -> impl Fn(OpError) -> ModelError {
+    move |source| ModelError::Site { site: site.to_owned(), source }
 }

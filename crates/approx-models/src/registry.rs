@@ -1,10 +1,12 @@
 //! Models by data set and name.
 
 use crate::error::{ModelError, Result};
+use crate::googlenet::GoogLeNet;
+use crate::inception::InceptionV3;
 use crate::network::Network;
 use crate::policy::ActivationPolicy;
-use crate::resnet::CifarResNet;
-use crate::vgg::{CifarVgg, Layer, VGG11, VGG13, VGG16, VGG19};
+use crate::resnet::{BlockKind, CifarResNet, ResNet};
+use crate::vgg::{Layer, VGG11, VGG13, VGG16, VGG19, Vgg};
 use crate::weights::Weights;
 
 /// A model that can be built by name.
@@ -20,6 +22,10 @@ pub struct Backbone {
 enum Architecture {
     CifarResNet { blocks: usize },
     CifarVgg { layers: &'static [Layer] },
+    ResNet { kind: BlockKind, blocks: [usize; 4] },
+    Vgg { layers: &'static [Layer] },
+    GoogLeNet,
+    InceptionV3,
 }
 
 use Architecture as A;
@@ -37,6 +43,25 @@ const CIFAR10: [Backbone; 9] = [
     cifar10("vgg19bn", A::CifarVgg { layers: VGG19 }),
 ];
 
+/// torchvision's, that the same paper approximates (table V).
+const IMAGENET: [Backbone; 11] = [
+    imagenet("resnet18", A::ResNet { kind: BlockKind::Basic, blocks: [2, 2, 2, 2] }),
+    imagenet("resnet34", A::ResNet { kind: BlockKind::Basic, blocks: [3, 4, 6, 3] }),
+    imagenet("resnet50", A::ResNet { kind: BlockKind::Bottleneck, blocks: [3, 4, 6, 3] }),
+    imagenet("resnet101", A::ResNet { kind: BlockKind::Bottleneck, blocks: [3, 4, 23, 3] }),
+    imagenet("resnet152", A::ResNet { kind: BlockKind::Bottleneck, blocks: [3, 8, 36, 3] }),
+    imagenet("vgg11bn", A::Vgg { layers: VGG11 }),
+    imagenet("vgg13bn", A::Vgg { layers: VGG13 }),
+    imagenet("vgg16bn", A::Vgg { layers: VGG16 }),
+    imagenet("vgg19bn", A::Vgg { layers: VGG19 }),
+    imagenet("googlenet", A::GoogLeNet),
+    imagenet("inception_v3", A::InceptionV3),
+];
+
+const fn imagenet(name: &'static str, architecture: Architecture) -> Backbone {
+    Backbone { dataset: "imagenet", name, architecture, classes: 1000 }
+}
+
 const fn cifar10(name: &'static str, architecture: Architecture) -> Backbone {
     Backbone { dataset: "cifar10", name, architecture, classes: 10 }
 }
@@ -46,6 +71,7 @@ impl Backbone {
     pub fn all(dataset: &str) -> &'static [Backbone] {
         match dataset {
             "cifar10" => &CIFAR10,
+            "imagenet" => &IMAGENET,
             _ => &[],
         }
     }
@@ -83,13 +109,18 @@ impl Backbone {
     /// # Errors
     /// As [`Network::build`].
     pub fn build(&self, weights: &Weights, policy: &ActivationPolicy) -> Result<Network> {
+        let classes = self.classes;
         match self.architecture {
             A::CifarResNet { blocks } => {
-                Network::build(weights, policy, |b| CifarResNet::new(b, blocks, self.classes))
+                Network::build(weights, policy, |b| CifarResNet::new(b, blocks, classes))
             }
-            A::CifarVgg { layers } => {
-                Network::build(weights, policy, |b| CifarVgg::new(b, layers, self.classes))
+            A::CifarVgg { layers } => Network::build(weights, policy, |b| Vgg::cifar(b, layers, classes)),
+            A::ResNet { kind, blocks } => {
+                Network::build(weights, policy, |b| ResNet::new(b, kind, blocks, classes))
             }
+            A::Vgg { layers } => Network::build(weights, policy, |b| Vgg::imagenet(b, layers, classes)),
+            A::GoogLeNet => Network::build(weights, policy, |b| GoogLeNet::new(b, classes)),
+            A::InceptionV3 => Network::build(weights, policy, |b| InceptionV3::new(b, classes)),
         }
     }
 }

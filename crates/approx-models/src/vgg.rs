@@ -1,12 +1,13 @@
-//! VGG with batch norm for CIFAR-10 (Simonyan and Zisserman, arXiv 1409.1556, table 1), as the reference has
-//! it: five stages that end in a 2×2 max-pooling, then three linear layers of 512 units.
+//! VGG with batch norm (Simonyan and Zisserman, arXiv 1409.1556, table 1): five stages that end in a 2×2
+//! max-pooling, then three linear layers. The reference's for CIFAR-10 and torchvision's for ImageNet differ in
+//! the latter.
 
 use approx_ops::PoolSpec;
 use candle_core::Tensor;
 
-use crate::builder::{NetBuilder, at};
+use crate::builder::NetBuilder;
 use crate::error::Result;
-use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu};
+use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu, adaptive_average};
 use crate::network::Forward;
 
 /// A line of the paper's table.
@@ -36,14 +37,13 @@ pub const VGG16: &[Layer] =
 pub const VGG19: &[Layer] =
     layers![64, 64, M, 128, 128, M, 256, 256, 256, 256, M, 512, 512, 512, 512, M, 512, 512, 512, 512, M];
 
-/// A VGG for 32×32 images.
-pub struct CifarVgg {
+/// A VGG with batch norm.
+pub struct Vgg {
     features: Vec<Feature>,
-    linear1: Linear,
-    relu1: Relu,
-    linear2: Linear,
-    relu2: Relu,
-    linear3: Linear,
+    /// Height and width of what the linear layers take; the average brings images of another size there.
+    size: usize,
+    hidden: [(Linear, Relu); 2],
+    last: Linear,
 }
 
 enum Feature {
@@ -51,39 +51,50 @@ enum Feature {
     MaxPool(MaxPool),
 }
 
-impl CifarVgg {
-    /// With these convolutions and poolings.
+impl Vgg {
+    /// The reference's for 32×32 images: linear layers of 512 units.
     ///
     /// # Errors
     /// The builder's.
-    pub fn new(b: &NetBuilder, layers: &[Layer], classes: usize) -> Result<Self> {
+    pub fn cifar(b: &NetBuilder, layers: &[Layer], classes: usize) -> Result<Self> {
         let features = b.pp("features", |b| Self::features(b, layers))?;
-        Ok(Self {
-            features,
-            linear1: b.linear("linear1", 512, 512)?,
-            relu1: b.relu("relu1")?,
-            linear2: b.linear("linear2", 512, 512)?,
-            relu2: b.relu("relu2")?,
-            linear3: b.linear("linear3", 512, classes)?,
+        let first = (b.linear("linear1", 512, 512)?, b.relu("relu1"));
+        let second = (b.linear("linear2", 512, 512)?, b.relu("relu2"));
+        Ok(Self { features, size: 1, hidden: [first, second], last: b.linear("linear3", 512, classes)? })
+    }
+
+    /// torchvision's for images of about 224×224: linear layers of 4,096 units on an average of 7×7 pixels.
+    ///
+    /// # Errors
+    /// The builder's.
+    pub fn imagenet(b: &NetBuilder, layers: &[Layer], classes: usize) -> Result<Self> {
+        const SIZE: usize = 7;
+        const UNITS: usize = 4096;
+        let features = b.pp("features", |b| Self::features(b, layers))?;
+        // Between them, PyTorch's `Sequential` has dropout, which does nothing here.
+        b.pp("classifier", |b| {
+            let first = (b.linear("0", 512 * SIZE * SIZE, UNITS)?, b.relu("1"));
+            let second = (b.linear("3", UNITS, UNITS)?, b.relu("4"));
+            Ok(Self { features, size: SIZE, hidden: [first, second], last: b.linear("6", UNITS, classes)? })
         })
     }
 
     /// Named by their place in PyTorch's `Sequential`, which counts batch norm and ReLU too.
     fn features(b: &NetBuilder, layers: &[Layer]) -> Result<Vec<Feature>> {
-        let window = PoolSpec::new(2, 2, 0).map_err(at("features"))?;
+        let window = PoolSpec::new(2, 2, 0)?;
         let mut index = 0;
         let mut inputs = 3;
         let mut features = Vec::with_capacity(layers.len());
         for layer in layers {
             match *layer {
                 Layer::Conv(outputs) => {
-                    let spec = ConvSpec::three_by_three(inputs, outputs).with_bias();
-                    features.push(Feature::Conv(b.conv_bn(index, index + 1, spec)?, b.relu(index + 2)?));
+                    let spec = ConvSpec::same(inputs, outputs, 3).with_bias();
+                    features.push(Feature::Conv(b.conv_bn(index, index + 1, spec)?, b.relu(index + 2)));
                     inputs = outputs;
                     index += 3;
                 }
                 Layer::MaxPool => {
-                    features.push(Feature::MaxPool(b.max_pool(index, window)?));
+                    features.push(Feature::MaxPool(b.max_pool(index, window)));
                     index += 1;
                 }
             }
@@ -92,18 +103,19 @@ impl CifarVgg {
     }
 }
 
-impl Forward for CifarVgg {
+impl Forward for Vgg {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut xs = images.clone(); // [N, 3, 32, 32]
+        let mut xs = images.clone(); // [N, 3, 32, 32] or [N, 3, 224, 224]
         for feature in &self.features {
             xs = match feature {
                 Feature::Conv(conv, relu) => conv.forward_relu(&xs, None, relu)?,
                 Feature::MaxPool(pool) => pool.forward(&xs)?,
             };
         }
-        let xs = xs.flatten_from(1)?; // [N, 512, 1, 1] → [N, 512]
-        let xs = self.relu1.forward(&self.linear1.forward(&xs)?)?;
-        let xs = self.relu2.forward(&self.linear2.forward(&xs)?)?;
-        self.linear3.forward(&xs) // [N, classes]
+        xs = adaptive_average(&xs, self.size)?.flatten_from(1)?; // [N, 512] or [N, 512 · 7 · 7]
+        for (linear, relu) in &self.hidden {
+            xs = relu.forward(&linear.forward(&xs)?)?;
+        }
+        self.last.forward(&xs) // [N, classes]
     }
 }

@@ -46,13 +46,39 @@ impl Approximate {
     }
 }
 
-fn hashed_weights() -> Weights {
-    Weights::generate(Device::Cpu, hashed)
+fn all_backbones() -> impl Iterator<Item = &'static Backbone> {
+    ["cifar10", "imagenet"].into_iter().flat_map(Backbone::all)
 }
 
-fn golden(name: &str, file: &str) -> String {
-    let path = format!("{}/tests/golden/{}", env!("CARGO_MANIFEST_DIR"), file.replace("NAME", name));
+fn hashed_weights(backbone: &Backbone) -> Weights {
+    let bottleneck =
+        backbone.dataset() == "imagenet" && ["resnet50", "resnet101", "resnet152"].contains(&backbone.name());
+    let last_norm = if bottleneck { "bn3" } else { "bn2" };
+    Weights::generate(Device::Cpu, move |name, shape| hashed(name, shape, last_norm))
+}
+
+fn read(file: &str) -> String {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn golden(backbone: &Backbone) -> Golden {
+    serde_json::from_str(&read(&format!("{}_{}.json", backbone.dataset(), backbone.name()))).unwrap()
+}
+
+/// The tensors of the original state_dict but the counters.
+fn golden_state_dict(backbone: &Backbone) -> BTreeMap<String, Vec<usize>> {
+    read(&format!("state_dicts/{}_{}.txt", backbone.dataset(), backbone.name()))
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+        .map(|(name, shape)| (name.to_owned(), shape.split('x').map(|d| d.parse().unwrap()).collect()))
+        .collect()
+}
+
+/// Heads that are for training only.
+fn is_auxiliary(name: &str) -> bool {
+    ["aux1.", "aux2.", "AuxLogits."].iter().any(|head| name.starts_with(head))
 }
 
 /// The largest difference as a share of the largest |logit|; classes must agree, and so must overflows.
@@ -62,7 +88,8 @@ fn compare(network: &Network, images: &Tensor, logits: &[Vec<Option<f64>>], argm
     let largest = logits.iter().flatten().flatten().fold(0f64, |max, l| max.max(l.abs()));
     let mut difference = 0f64;
     for ((actual, expected), &class) in actual.iter().zip(logits).zip(argmax) {
-        assert_eq!(actual.len(), expected.len());
+        // The golden files have ten logits of each image.
+        assert_eq!(expected.len(), 10);
         for (a, e) in actual.iter().zip(expected) {
             assert_eq!(a.is_finite(), e.is_some());
             difference = difference.max(e.map_or(0.0, |e| (f64::from(*a) - e).abs()));
@@ -78,43 +105,42 @@ fn compare(network: &Network, images: &Tensor, logits: &[Vec<Option<f64>>], argm
 
 #[test]
 fn every_backbone_agrees_with_the_original_code() {
-    assert_eq!(Backbone::all("cifar10").len(), 9);
-    for backbone in Backbone::all("cifar10") {
-        let golden: Golden = serde_json::from_str(&golden(backbone.name(), "cifar10_NAME.json")).unwrap();
-        let images =
-            Tensor::from_vec(hashed("input", &golden.input_shape), golden.input_shape, &Device::Cpu).unwrap();
-        let weights = hashed_weights();
-
-        let exact = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
-        let difference = compare(&exact, &images, &golden.exact, &golden.exact_argmax);
-        assert!(difference < 1e-4, "{}: exact logits differ by {difference:e}", backbone.name());
+    assert_eq!(all_backbones().count(), 9 + 11);
+    for backbone in all_backbones() {
+        let name = format!("{}/{}", backbone.dataset(), backbone.name());
+        let golden = golden(backbone);
+        let pixels = hashed("input", &golden.input_shape, "");
+        let images = Tensor::from_vec(pixels, golden.input_shape, &Device::Cpu).unwrap();
+        let mut network = backbone.build(&hashed_weights(backbone), &ActivationPolicy::exact()).unwrap();
+        let exact = compare(&network, &images, &golden.exact, &golden.exact_argmax);
+        assert!(exact < 1e-4, "{name}: exact logits differ by {exact:e}");
         for (kind, expected) in
             [(SiteKind::Relu, golden.max_abs_relu_input), (SiteKind::MaxPool, golden.max_abs_maxpool_input)]
         {
-            let of_kind = exact.sites().iter().filter(|site| site.kind() == kind);
+            let of_kind = network.sites().iter().filter(|site| site.kind() == kind);
             let largest = of_kind.map(|site| f64::from(site.take_range().max_abs)).fold(0.0, f64::max);
-            assert!((largest - expected).abs() <= 1e-4 * expected, "{}: {kind:?} {largest}", backbone.name());
+            assert!((largest - expected).abs() <= 1e-4 * expected, "{name}: {kind:?} {largest} {expected}");
         }
 
         let mut worst = 0f64;
         for approximate in &golden.approx {
-            let network = backbone.build(&weights, &approximate.policy()).unwrap();
+            network.set_policy(&approximate.policy()).unwrap();
             let difference = compare(&network, &images, &approximate.logits, &approximate.argmax);
-            let what = format!("{} {:?} {:?}", backbone.name(), approximate.alpha, approximate.method);
+            let what = format!("{name} {:?} {:?}", approximate.alpha, approximate.method);
             assert!(difference < 1e-3, "{what}: logits differ by {difference:e}");
             let overflows = approximate.logits.iter().flatten().any(Option::is_none);
-            let out_of_range = network.sites().iter().any(|site| site.take_range().out_of_range > 0);
+            let out_of_range =
+                network.sites().iter().fold(false, |any, site| any | (site.take_range().out_of_range > 0));
             assert_eq!(out_of_range, overflows, "{what}");
             worst = worst.max(difference);
         }
-        println!("{}: exact {difference:.1e}, approximate {worst:.1e} of the largest logit", backbone.name());
+        println!("{name}: exact {exact:.1e}, approximate {worst:.1e} of the largest logit");
     }
 }
 
 #[test]
 fn parameter_names_and_shapes_are_the_originals() {
-    for backbone in Backbone::all("cifar10") {
-        let golden: Golden = serde_json::from_str(&golden(backbone.name(), "cifar10_NAME.json")).unwrap();
+    for backbone in all_backbones() {
         let requested = Arc::new(Mutex::new(BTreeMap::new()));
         let log = requested.clone();
         let weights = Weights::generate(Device::Cpu, move |name, shape| {
@@ -124,26 +150,27 @@ fn parameter_names_and_shapes_are_the_originals() {
         backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
         let requested = requested.lock().unwrap().clone();
 
-        let original: BTreeMap<String, Vec<usize>> = golden_state_dict(backbone.name());
-        assert_eq!(requested, original, "{}", backbone.name());
+        let mut original = golden_state_dict(backbone);
         let is_parameter = |name: &str| !name.contains("running_");
-        let parameters: usize = requested
+        let parameters: usize = original
             .iter()
             .filter(|(name, _)| is_parameter(name))
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum();
-        assert_eq!(parameters, golden.parameters, "{}", backbone.name());
+        assert_eq!(parameters, golden(backbone).parameters, "{}", backbone.name());
+        original.retain(|name, _| !is_auxiliary(name));
+        assert_eq!(requested, original, "{}", backbone.name());
     }
 }
 
-/// The tensors of the original state_dict but the counters.
-fn golden_state_dict(name: &str) -> BTreeMap<String, Vec<usize>> {
-    golden(name, "state_dicts/cifar10_NAME.txt")
-        .lines()
-        .map(|line| line.split_once(' ').unwrap())
-        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
-        .map(|(name, shape)| (name.to_owned(), shape.split('x').map(|d| d.parse().unwrap()).collect()))
-        .collect()
+#[test]
+fn a_refused_policy_changes_nothing() {
+    let backbone = Backbone::find("cifar10", "resnet20").unwrap();
+    let mut network = backbone
+        .build(&hashed_weights(backbone), &ActivationPolicy::minimax(Alpha::MAX, 50.0, 50.0))
+        .unwrap();
+    assert!(network.set_policy(&ActivationPolicy::minimax(Alpha::MIN, f64::NAN, 50.0)).is_err());
+    assert!(network.sites().iter().all(|site| site.bound() == Some(50.0)));
 }
 
 #[test]
@@ -155,12 +182,12 @@ fn sites_can_differ_by_name() {
             "max_pool_sites": {"features.3": {"method": "minimax", "alpha": 7, "bound": 9.0}}}"#,
     )
     .unwrap();
-    let network = backbone.build(&hashed_weights(), &policy).unwrap();
+    let network = backbone.build(&hashed_weights(backbone), &policy).unwrap();
     let bounds: Vec<_> = network.sites().iter().filter_map(|s| Some((s.name(), s.bound()?))).collect();
     assert_eq!(bounds, [("features.2", 15.0), ("features.3", 9.0)]);
 
     policy.relu_sites.insert("features.3".to_owned(), policy.relu);
-    let error = backbone.build(&hashed_weights(), &policy).err().unwrap().to_string();
+    let error = backbone.build(&hashed_weights(backbone), &policy).err().unwrap().to_string();
     assert!(error.contains("`features.3`, but the network has no such relu; it has features.2, "), "{error}");
     assert!(
         serde_json::from_str::<ActivationPolicy>(
@@ -176,6 +203,6 @@ fn unknown_backbones_and_bad_bounds_are_named() {
     assert!(error.starts_with("unknown backbone `resnet18` for cifar10; known: resnet20, "), "{error}");
     let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
     let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, -1.0);
-    let error = backbone.build(&hashed_weights(), &policy).err().unwrap().to_string();
+    let error = backbone.build(&hashed_weights(backbone), &policy).err().unwrap().to_string();
     assert!(error.starts_with("features.3: the bound of the approximation range is -1.0,"), "{error}");
 }

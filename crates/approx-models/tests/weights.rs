@@ -75,7 +75,7 @@ fn tensors_of(name: &str) -> HashMap<String, Tensor> {
             "scalar" => (name.to_owned(), Tensor::new(0i64, &Device::Cpu).unwrap()),
             _ => {
                 let shape: Vec<usize> = shape.split('x').map(|d| d.parse().unwrap()).collect();
-                (name.to_owned(), Tensor::from_vec(hashed(name, &shape), shape, &Device::Cpu).unwrap())
+                (name.to_owned(), Tensor::from_vec(hashed(name, &shape, "bn2"), shape, &Device::Cpu).unwrap())
             }
         })
         .collect()

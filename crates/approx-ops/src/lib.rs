@@ -11,6 +11,7 @@
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
 //! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
+//! | [`avg_pool`] | [`avg_pool_3x3`]: with padding, for inference on the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
 //! | [`reference`](mod@reference) | the same functions as plain float64 loops, for tests |
@@ -31,6 +32,7 @@
 //! ```
 
 pub mod activation;
+pub mod avg_pool;
 pub mod conv;
 mod cpu;
 mod elementwise;
@@ -43,6 +45,7 @@ pub mod relu;
 pub mod simd;
 
 pub use activation::Activation;
+pub use avg_pool::avg_pool_3x3;
 pub use conv::PackedConv2d;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool};

@@ -13,15 +13,15 @@ fn uniform(seed: u64, i: usize) -> f64 {
     (z >> 40) as f64 / (1u64 << 24) as f64
 }
 
-/// The values of the tensor `name`.
-pub fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
+/// The values of the tensor `name` of a network whose residual blocks end in the batch norm `last_norm`.
+pub fn hashed(name: &str, shape: &[usize], last_norm: &str) -> Vec<f32> {
     let fan_in: usize = shape.iter().skip(1).product();
     let value = |u: f64| match name.rsplit('.').next().unwrap() {
         "input" => 4.0 * u - 2.0,
         "running_var" => 0.75 + 0.5 * u,
         "running_mean" | "bias" => 0.1 * (2.0 * u - 1.0),
         "weight" if shape.len() == 1 => {
-            let last_of_block = name.starts_with("layer") && name.ends_with("bn2.weight");
+            let last_of_block = name.starts_with("layer") && name.ends_with(&format!("{last_norm}.weight"));
             (0.75 + 0.5 * u) * if last_of_block { 0.25 } else { 1.0 }
         }
         "weight" => (2.0 * u - 1.0) * (4.0 / fan_in as f64).sqrt(),
