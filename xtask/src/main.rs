@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use approx_fetch::terminal::TerminalProgress;
-use approx_fetch::{Artifact, FetchError, Fetcher, Mirror, Outcome, Progress, Source};
+use approx_fetch::{Artifact, Entry, FetchError, Fetcher, HubOptions, Mirror, Outcome, Progress, Source};
 use clap::{Args, Parser, Subcommand};
 
 /// The artifacts with weights are named after their data set.
@@ -39,18 +39,27 @@ enum Command {
         /// One network, or all of them
         #[arg(value_name = "BACKBONE|all", default_value = ALL)]
         backbone: String,
+        /// Where from, for imagenet: torchvision, timm's copies of its weights on the Hugging Face Hub (as
+        /// BACKBONE_timm.safetensors; there is no googlenet), or the first of them that delivers
+        #[arg(long, value_name = "auto|torchvision|hub", default_value = AUTO)]
+        source: String,
         #[command(flatten)]
         options: Options,
     },
     /// Fetch a data set into datasets/
+    ///
+    /// ImageNet is only for those who have accepted its terms: `fetch-data imagenet` needs an access token of the
+    /// Hugging Face Hub, in HF_TOKEN or in the file that `hf auth login` writes, and says how to get one. Files of
+    /// the Hub are kept in its cache too (HF_HOME), which takes no more space where both are on one file system.
     FetchData {
         /// The data set
         #[arg(value_name = "DATA_SET", default_value = "cifar10")]
         data_set: String,
-        /// The test images, the training images, or both
-        #[arg(value_name = "test|train|all", default_value = ALL)]
+        /// A part of it, or all of them: test and train of cifar10, validation of imagenet
+        #[arg(value_name = "PART|all", default_value = ALL)]
         part: String,
-        /// Where from: the Hugging Face hub, the University of Toronto, or the first of them that delivers
+        /// Where from: the Hugging Face Hub, for cifar10 also the University of Toronto, or the first of them that
+        /// delivers
         #[arg(long, value_name = "auto|hub|toronto", default_value = AUTO)]
         source: String,
         #[command(flatten)]
@@ -60,8 +69,10 @@ enum Command {
 
 #[derive(Args)]
 struct Options {
-    /// Take the files from this directory or web server instead, under the names that they have at the source,
-    /// such as cifar10.zip; a directory may hold an archive's files unpacked
+    /// Take the files from this directory or web server instead, under the names that they have at the source:
+    /// cifar10.zip, resnet50-19c8e357.pth, on the Hub their path in the repository, for timm's weights after its
+    /// name (timm/resnet50.tv_in1k/model.safetensors). In a directory, weights may also have the names that they
+    /// get here (resnet20_ours.pt, resnet50_timm.safetensors)
     #[arg(long, value_name = "DIR_OR_URL")]
     from: Option<Mirror>,
     /// Fetch files that are already there as well, and overwrite them
@@ -84,30 +95,35 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::FetchParams { data_set, backbone, options } => {
-            let fetcher = options.fetcher()?;
+        Command::FetchParams { data_set, backbone, source, options } => {
+            let fetcher = options.fetcher(&source)?;
             let artifact = artifact(&fetcher, &data_set, PARAMS)?;
-            fetch(&fetcher, &options, artifact, &backbone)?;
+            let outcome = fetch(&fetcher, &options, artifact, &backbone)?;
             let example = if backbone == ALL { artifact.keys()[0] } else { &backbone };
-            println!("next: cargo run -p infer -- {data_set} {example}");
+            let name = params_name(artifact, &outcome.source, example);
+            let usual = params_name(artifact, artifact.sources[0].name(), example);
+            let option = name.filter(|_| name != usual).map(|name| format!(" --params-name {name}"));
+            println!("next: cargo run -p infer -- {data_set} {example}{}", option.unwrap_or_default());
         }
         Command::FetchData { data_set, part, source, options } => {
-            let fetcher = options.fetcher()?.with_source((source != AUTO).then_some(source.as_str()));
-            let artifact = artifact(&fetcher, &data_set, "")?;
-            fetch(&fetcher, &options, artifact, &part)?;
-            println!("next: cargo run -p infer -- {data_set} resnet20");
+            let fetcher = options.fetcher(&source)?;
+            let images = artifact(&fetcher, &data_set, "")?;
+            fetch(&fetcher, &options, images, &part)?;
+            let backbone = artifact(&fetcher, &data_set, PARAMS)?.keys()[0];
+            println!("next: cargo run -p infer -- {data_set} {backbone}");
         }
     }
     Ok(())
 }
 
 impl Options {
-    fn fetcher(&self) -> Result<Fetcher> {
+    fn fetcher(&self, source: &str) -> Result<Fetcher> {
         let root = match &self.root {
             Some(root) => root.clone(),
             None => default_root()?,
         };
-        Ok(Fetcher::new(root).with_mirror(self.from.clone()).with_force(self.force))
+        let source = (source != AUTO).then_some(source);
+        Ok(Fetcher::new(root).with_mirror(self.from.clone()).with_force(self.force).with_source(source))
     }
 }
 
@@ -137,7 +153,14 @@ fn artifact<'a>(fetcher: &'a Fetcher, data_set: &str, suffix: &str) -> Result<&'
     bail!("there is no data set '{data_set}'; known are: {known}");
 }
 
-fn fetch(fetcher: &Fetcher, options: &Options, artifact: &Artifact, part: &str) -> Result<()> {
+/// What `infer` calls the weights of a source: NAME in BACKBONE_NAME.safetensors.
+fn params_name<'a>(artifact: &'a Artifact, source: &str, backbone: &str) -> Option<&'a str> {
+    let source = artifact.sources.iter().find(|other| other.name() == source)?;
+    let entry = source.entries().iter().find(|entry| entry.is_called(backbone))?;
+    Path::new(&entry.path).file_stem()?.to_str()?.strip_prefix(entry.key.as_deref()?)?.strip_prefix('_')
+}
+
+fn fetch(fetcher: &Fetcher, options: &Options, artifact: &Artifact, part: &str) -> Result<Outcome> {
     let part = (part != ALL).then_some([part]);
     let only = part.as_ref().map(|part| part.as_slice());
     let mut progress = TerminalProgress::new();
@@ -150,14 +173,24 @@ fn fetch(fetcher: &Fetcher, options: &Options, artifact: &Artifact, part: &str) 
     match result {
         Ok(outcome) => {
             report(&outcome);
-            Ok(())
+            Ok(outcome)
         }
         Err(error) => {
-            let by_hand = options.from.is_none() && is_remote(&error);
-            let error = anyhow::Error::new(error);
-            match by_hand.then(|| instructions(artifact)) {
-                Some(instructions) => bail!("{error:#}\n\n{instructions}"),
-                None => Err(error),
+            let advice = match &error {
+                _ if options.from.is_some() => None,
+                error if is_refusal(error) => Some(without_access(artifact, error)),
+                error if is_remote(error) => {
+                    let there = |source: &Source, entry: &Entry| {
+                        let place = fetcher.root().join(source.destination()).join(&entry.path);
+                        !options.force && place.is_file()
+                    };
+                    Some(instructions(&fetcher.sources(&artifact.name, only)?, there))
+                }
+                _ => None,
+            };
+            match advice {
+                Some(advice) => bail!("{error}\n\n{advice}"),
+                None => Err(error.into()),
             }
         }
     }
@@ -190,14 +223,54 @@ fn is_remote(error: &FetchError) -> bool {
     }
 }
 
-/// What to do where only another machine or a browser can download.
-fn instructions(artifact: &Artifact) -> String {
-    let mut text = String::from("To go on without this connection, download by other means\n");
-    for source in &artifact.sources {
-        match source {
-            Source::Archive(source) => text += &format!("  {}\n    as {}\n", source.url, source.file),
-            Source::Hub(_) | Source::Files(_) => {}
-        }
+/// Whether the hub wants to know who asks.
+fn is_refusal(error: &FetchError) -> bool {
+    matches!(
+        error,
+        FetchError::TokenMissing { .. } | FetchError::TokenRefused { .. } | FetchError::AccessDenied { .. }
+    )
+}
+
+/// How to go on where data may not be passed on to everybody.
+fn without_access(artifact: &Artifact, error: &FetchError) -> String {
+    let Artifact { name, homepage, layouts, .. } = artifact;
+    let mut text = match error {
+        FetchError::TokenMissing { .. } => format!("Then\n  HF_TOKEN=... cargo xtask fetch-data {name}\n"),
+        _ => String::new(),
+    };
+    if !layouts.is_empty() {
+        text += &format!(
+            "A copy of your own will do as well, from {homepage} for instance, where one has to register:\n  \
+             cargo run -p infer -- {name} BACKBONE --dataset-path DIR\nDIR holds one of\n"
+        );
+        layouts.iter().for_each(|layout| text += &format!("  - {layout}\n"));
     }
-    text + "and repeat the command with --from and the directory that holds it."
+    text.trim_end().to_owned()
+}
+
+/// What to do where only another machine or a browser can download; `there` are the files that it need not.
+fn instructions(sources: &[(&Source, Vec<&Entry>)], there: impl Fn(&Source, &Entry) -> bool) -> String {
+    let hub = HubOptions::default();
+    let listed = sources.iter().map(|(source, entries)| {
+        let missing = entries.iter().filter(|entry| !there(source, entry));
+        let files: Vec<(String, &str)> = match source {
+            Source::Archive(source) => vec![(source.url.clone(), &source.file)],
+            Source::Hub(source) => {
+                missing.map(|entry| (hub.url(source, entry), entry.mirror_names()[0])).collect()
+            }
+            Source::Files(_) => missing
+                .map(|entry| (entry.url.clone().unwrap_or_default(), entry.mirror_names()[0]))
+                .collect(),
+        };
+        let lines = files.iter().map(|(url, name)| match url.rsplit('/').next() == Some(name) {
+            true => format!("  {url}\n"),
+            false => format!("  {url}\n    as {name}\n"),
+        });
+        lines.collect::<String>()
+    });
+    let listed = listed.collect::<Vec<_>>().join("or\n");
+    format!(
+        "To go on without this connection, download by other means\n{listed}and repeat the command with --from \
+         and the directory that holds it."
+    )
 }

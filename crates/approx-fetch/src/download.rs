@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use ureq::http::HeaderMap;
-use ureq::{Agent, Timeout};
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{HeaderMap, HeaderValue};
+use ureq::{Agent, RequestBuilder, Timeout};
 
 use crate::checksum::Checksum;
 use crate::error::{FetchError, Result};
@@ -51,9 +52,57 @@ impl Default for HttpOptions {
 
 impl HttpOptions {
     /// The pause after `failures` failures in a row, or what the server asked for.
-    pub(crate) fn delay(&self, failures: u32, asked: Option<Duration>) -> Duration {
+    fn delay(&self, failures: u32, asked: Option<Duration>) -> Duration {
         let backoff = self.first_delay.saturating_mul(1 << (failures.clamp(1, 16) - 1));
         asked.unwrap_or(backoff).min(self.max_delay)
+    }
+}
+
+/// A file on a server.
+pub(crate) struct Remote<'a> {
+    pub(crate) url: &'a str,
+    /// Its name in messages.
+    pub(crate) label: &'a str,
+    /// For the server in the address only, not for any that it redirects to.
+    pub(crate) authorization: Option<&'a HeaderValue>,
+}
+
+impl Remote<'_> {
+    /// The headers of a request that are the same for every one.
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        }
+    }
+
+    fn network(&self, reason: String, attempts: u32, kept: u64) -> FetchError {
+        FetchError::Network { url: self.url.into(), reason, attempts, kept }
+    }
+
+    fn failure(&self, error: &ureq::Error, kept: u64) -> Failure {
+        let (reason, severity) = describe(error);
+        let error = self.network(reason, 1, kept);
+        match severity {
+            Severity::Permanent => Failure::Fatal(error),
+            severity => Failure::Passing {
+                error: Box::new(error),
+                delay: None,
+                unreachable: severity == Severity::Unreachable,
+            },
+        }
+    }
+
+    /// A server that is overloaded, which may be over soon.
+    fn busy(&self, status: u16, headers: &HeaderMap) -> Option<Failure> {
+        let delay =
+            header(headers, "retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let error = Box::new(FetchError::Status { url: self.url.into(), status });
+        matches!(status, 408 | 425 | 429 | 500..=599).then_some(Failure::Passing {
+            error,
+            delay,
+            unreachable: false,
+        })
     }
 }
 
@@ -90,6 +139,7 @@ impl Client {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .accept_encoding("identity")
+            .redirect_auth_headers(RedirectAuthHeaders::Never)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(options.connect_timeout))
             .timeout_connect(Some(options.connect_timeout))
@@ -110,16 +160,61 @@ impl Client {
         checksum: Option<&Checksum>,
         progress: &mut dyn Progress,
     ) -> Result<()> {
+        let label = files::label(destination);
+        let remote = Remote { url, label: &label, authorization: None };
+        self.download_remote(&remote, destination, checksum.as_slice(), progress)
+    }
+
+    /// [`download`](Self::download) of a file that asks for a token or has several digests.
+    pub(crate) fn download_remote(
+        &self,
+        remote: &Remote<'_>,
+        destination: &Path,
+        checksums: &[&Checksum],
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         files::create_parent(destination)?;
-        let transfer = Transfer::new(url, destination);
-        let mut best = transfer.length();
+        let transfer = Transfer::new(remote, destination);
+        let kept = || transfer.length();
+        self.patiently(remote, kept, progress, |progress| self.attempt(&transfer, progress))?;
+        transfer.complete(destination, checksums)?;
+        progress.finish();
+        Ok(())
+    }
+
+    /// Status and headers of the server's own answer, which may be a refusal or a redirect.
+    pub(crate) fn head(&self, remote: &Remote<'_>, progress: &mut dyn Progress) -> Result<(u16, HeaderMap)> {
+        self.patiently(
+            remote,
+            || 0,
+            progress,
+            |_| {
+                let request = remote.authorized(self.agent.head(remote.url));
+                let response = request.config().max_redirects(0).build().call();
+                let (parts, _) = response.map_err(|error| remote.failure(&error, 0))?.into_parts();
+                let status = parts.status.as_u16();
+                remote.busy(status, &parts.headers).map_or(Ok((status, parts.headers)), Err)
+            },
+        )
+    }
+
+    /// Calls `attempt` until it succeeds or the options' patience is at its end; `kept` tells how many bytes
+    /// there are.
+    fn patiently<T>(
+        &self,
+        remote: &Remote<'_>,
+        kept: impl Fn() -> u64,
+        progress: &mut dyn Progress,
+        attempt: impl Fn(&mut dyn Progress) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut best = kept();
         let mut failures = 0;
         loop {
-            let failure = match self.attempt(&transfer, progress) {
-                Ok(()) => break,
+            let failure = match attempt(progress) {
+                Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
-            let kept = transfer.length();
+            let kept = kept();
             if kept > best {
                 best = kept;
                 failures = 0;
@@ -129,7 +224,7 @@ impl Client {
                 Failure::Fatal(error) => return Err(error),
                 Failure::Outdated => {
                     let reason = "the file is another one on the server now".into();
-                    (Box::new(transfer.network(reason, 0)), Some(Duration::ZERO), self.options.attempts)
+                    (Box::new(remote.network(reason, 0, kept)), Some(Duration::ZERO), self.options.attempts)
                 }
                 Failure::Passing { error, delay, unreachable: true } => {
                     (error, delay, self.options.connect_attempts)
@@ -147,18 +242,15 @@ impl Client {
             let delay = self.options.delay(failures, delay);
             progress.note(&match &*error {
                 FetchError::Network { reason, .. } if delay.is_zero() => {
-                    format!("{}: {reason}; starting again", transfer.label)
+                    format!("{}: {reason}; starting again", remote.label)
                 }
                 FetchError::Network { reason, .. } => {
-                    format!("{}: {reason}; next attempt in {delay:.0?}", transfer.label)
+                    format!("{}: {reason}; next attempt in {delay:.0?}", remote.label)
                 }
                 other => format!("{other}; next attempt in {delay:.0?}"),
             });
             thread::sleep(delay);
         }
-        transfer.complete(destination, checksum)?;
-        progress.finish();
-        Ok(())
     }
 
     fn attempt(&self, transfer: &Transfer<'_>, progress: &mut dyn Progress) -> Result<(), Failure> {
@@ -166,21 +258,22 @@ impl Client {
         let have = meta.as_ref().map_or(0, |_| transfer.length());
         let resumed = meta.filter(|_| have > 0);
         if resumed.as_ref().is_some_and(|meta| meta.total == Some(have)) {
-            progress.start(&transfer.label, Some(have), have);
+            progress.start(transfer.remote.label, Some(have), have);
             return Ok(());
         }
 
-        let mut request = self.agent.get(transfer.url);
+        let remote = transfer.remote;
+        let mut request = remote.authorized(self.agent.get(remote.url));
         if let Some(meta) = &resumed {
             request = request.header("Range", format!("bytes={have}-"));
             if let Some(validator) = meta.validator() {
                 request = request.header("If-Range", validator);
             }
         }
-        let response = request.call().map_err(|error| transfer.failure(error))?;
+        let response = request.call().map_err(|error| transfer.failure(&error))?;
         let (parts, body) = response.into_parts();
         let status = parts.status.as_u16();
-        let new = Meta::new(transfer.url, &parts.headers);
+        let new = Meta::new(remote.url, &parts.headers);
         let (start, total) = match (status, &resumed) {
             (200, _) => (0, header(&parts.headers, "content-length").and_then(|text| text.parse().ok())),
             (206, Some(old)) => match content_range(&parts.headers) {
@@ -189,19 +282,15 @@ impl Client {
             },
             (416, Some(old)) => match content_range(&parts.headers) {
                 Some((None, total)) if total == Some(have) && old.agrees_with(&new, total) => {
-                    progress.start(&transfer.label, total, have);
+                    progress.start(transfer.remote.label, total, have);
                     return Ok(());
                 }
                 _ => return Err(transfer.outdated()?),
             },
-            (408 | 425 | 429 | 500..=599, _) => {
-                let delay = header(&parts.headers, "retry-after")
-                    .and_then(|text| text.parse().ok())
-                    .map(Duration::from_secs);
-                let error = Box::new(FetchError::Status { url: transfer.url.into(), status });
-                return Err(Failure::Passing { error, delay, unreachable: false });
+            _ => {
+                let refused = || FetchError::Status { url: remote.url.into(), status }.into();
+                return Err(remote.busy(status, &parts.headers).unwrap_or_else(refused));
             }
-            _ => return Err(FetchError::Status { url: transfer.url.into(), status }.into()),
         };
 
         let mut reader = body.into_reader();
@@ -214,19 +303,19 @@ impl Client {
                 .by_ref()
                 .take(if is_html { PAGE_HEAD } else { SNIFF })
                 .read_to_end(&mut head)
-                .map_err(|error| transfer.failure(error.into()))?;
+                .map_err(|error| transfer.failure(&error.into()))?;
             if is_html || looks_like_html(&head) {
                 let title = page_title(&head);
-                return Err(FetchError::WebPage { url: transfer.url.into(), title }.into());
+                return Err(FetchError::WebPage { url: remote.url.into(), title }.into());
             }
         }
 
         let mut file = transfer.open(start)?;
         Meta { total, ..new }.write(&transfer.meta_path)?;
-        progress.start(&transfer.label, total, start);
+        progress.start(transfer.remote.label, total, start);
         let arrived = files::copy(&mut head.as_slice().chain(reader), &mut file, progress);
         let arrived = arrived.map_err(|error| match error {
-            CopyError::Read(error) => transfer.failure(error.into()),
+            CopyError::Read(error) => transfer.failure(&error.into()),
             CopyError::Write(error, written) => {
                 FetchError::writing(&transfer.part, written, true, error).into()
             }
@@ -235,7 +324,7 @@ impl Client {
         match total {
             Some(total) if start + arrived < total => {
                 let reason = format!("the connection ended {} bytes early", total - start - arrived);
-                let error = Box::new(transfer.network(reason, 0));
+                let error = Box::new(remote.network(reason, 0, transfer.length()));
                 Err(Failure::Passing { error, delay: None, unreachable: false })
             }
             Some(total) if start + arrived > total => Err(transfer.outdated()?),
@@ -249,19 +338,17 @@ const SNIFF: u64 = 512;
 /// How much of a web page to search for its title.
 const PAGE_HEAD: u64 = 1 << 16;
 
-/// The names and paths of one download.
+/// A file and the paths that it takes on its way here.
 struct Transfer<'a> {
-    url: &'a str,
-    label: String,
+    remote: &'a Remote<'a>,
     part: PathBuf,
     meta_path: PathBuf,
 }
 
 impl<'a> Transfer<'a> {
-    fn new(url: &'a str, destination: &Path) -> Self {
+    fn new(remote: &'a Remote<'a>, destination: &Path) -> Self {
         Self {
-            url,
-            label: files::label(destination),
+            remote,
             part: files::with_suffix(destination, ".part"),
             meta_path: files::with_suffix(destination, ".part.meta"),
         }
@@ -277,7 +364,7 @@ impl<'a> Transfer<'a> {
         fs::read_to_string(&self.meta_path)
             .ok()
             .map(|text| Meta::parse(&text))
-            .filter(|meta| meta.url == self.url)
+            .filter(|meta| meta.url == self.remote.url)
     }
 
     fn open(&self, start: u64) -> Result<File> {
@@ -299,10 +386,8 @@ impl<'a> Transfer<'a> {
         Ok(Failure::Outdated)
     }
 
-    fn complete(&self, destination: &Path, checksum: Option<&Checksum>) -> Result<()> {
-        if let Some(checksum) = checksum
-            && let Err(error) = checksum.verify(&self.part)
-        {
+    fn complete(&self, destination: &Path, checksums: &[&Checksum]) -> Result<()> {
+        if let Err(error) = checksums.iter().try_for_each(|checksum| checksum.verify(&self.part)) {
             if matches!(error, FetchError::Checksum { .. }) {
                 self.remove()?;
             }
@@ -312,27 +397,14 @@ impl<'a> Transfer<'a> {
         files::remove(&self.meta_path)
     }
 
-    fn network(&self, reason: String, attempts: u32) -> FetchError {
-        FetchError::Network { url: self.url.into(), reason, attempts, kept: self.length() }
-    }
-
-    fn failure(&self, error: ureq::Error) -> Failure {
-        let (reason, severity) = describe(&error);
-        let error = self.network(reason, 1);
-        match severity {
-            Severity::Permanent => Failure::Fatal(error),
-            severity => Failure::Passing {
-                error: Box::new(error),
-                delay: None,
-                unreachable: severity == Severity::Unreachable,
-            },
-        }
+    fn failure(&self, error: &ureq::Error) -> Failure {
+        self.remote.failure(error, self.length())
     }
 }
 
 /// Whether another attempt may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
+enum Severity {
     /// No: a malformed address, a certificate that does not fit.
     Permanent,
     /// Hardly: no connection came about.
@@ -342,7 +414,7 @@ pub(crate) enum Severity {
 }
 
 /// An error of ureq in words.
-pub(crate) fn describe(error: &ureq::Error) -> (String, Severity) {
+fn describe(error: &ureq::Error) -> (String, Severity) {
     use io::ErrorKind as Kind;
     match error {
         ureq::Error::HostNotFound => ("the server's name cannot be resolved".into(), Severity::Unreachable),
@@ -430,7 +502,7 @@ impl Meta {
     }
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

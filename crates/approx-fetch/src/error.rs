@@ -39,6 +39,18 @@ pub enum FetchError {
         /// What there is.
         known: Vec<String>,
     },
+    /// A part that the artifact has, but not from the source that was named.
+    #[error("'{name}' of '{artifact}' is not in the source '{source_name}'; it is in: {}", others.join(", "))]
+    NotInSource {
+        /// The artifact.
+        artifact: String,
+        /// The key or path that was asked for.
+        name: String,
+        /// The source that was named.
+        source_name: String,
+        /// The sources that have it.
+        others: Vec<String>,
+    },
     /// A mirror that is neither an existing directory nor a URL that this crate can read.
     #[error("'{given}' cannot be a mirror: {reason}")]
     InvalidMirror {
@@ -152,6 +164,44 @@ pub enum FetchError {
         /// Why not.
         reason: String,
     },
+    /// A gated repository of the hub, and no token to show. A download that has not begun asks the hub nothing.
+    #[error("{page} is open only to accounts that have accepted its terms, and no access token was found: \
+             accept them there, create a token at {tokens} and set HF_TOKEN to it (now it is not set{})",
+            without(token_file.as_deref()))]
+    TokenMissing {
+        /// The repository's page.
+        page: String,
+        /// Where tokens are made.
+        tokens: String,
+        /// The file that may hold a token instead.
+        token_file: Option<PathBuf>,
+    },
+    /// A token that the hub does not know, or no longer.
+    #[error(
+        "{page}: the access token in {token} is not valid (HTTP status 401); create another one at {tokens}"
+    )]
+    TokenRefused {
+        /// The repository's page.
+        page: String,
+        /// Where the token comes from; not the token.
+        token: String,
+        /// Where tokens are made.
+        tokens: String,
+    },
+    /// A valid token of an account that may not read the repository.
+    #[error(
+        "{page}: the account of the access token in {token} has no access (HTTP status 403); accept the \
+             terms there while logged in to this account, and if the token is fine-grained, let it read public \
+             gated repositories at {tokens}"
+    )]
+    AccessDenied {
+        /// The repository's page.
+        page: String,
+        /// Where the token comes from; not the token.
+        token: String,
+        /// Where tokens are made.
+        tokens: String,
+    },
     /// Every source failed, each for its own reason.
     #[error("no source of '{artifact}' delivered:{}", listed(failures))]
     AllSources {
@@ -199,7 +249,11 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-fn after(attempts: u32, kept: u64) -> String {
+fn without(token_file: Option<&Path>) -> String {
+    token_file.map(|file| format!(", and {} holds none", file.display())).unwrap_or_default()
+}
+
+pub(crate) fn after(attempts: u32, kept: u64) -> String {
     let mut text = match attempts {
         0 | 1 => String::new(),
         n => format!(" (gave up after {n} attempts)"),

@@ -1,20 +1,16 @@
 //! From an artifact's name to files in their place.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::download::{Client, HttpOptions};
 use crate::error::{FetchError, Result};
 use crate::files;
 use crate::hub::{HubFile, HubOptions};
+use crate::lock::Lock;
 use crate::manifest::{ArchiveSource, Artifact, Entry, Manifest, Source};
 use crate::mirror::Mirror;
 use crate::progress::Progress;
 use crate::unpack::Unpack;
-
-/// The name of a destination's lock.
-const LOCK: &str = ".fetch.lock";
 
 /// Fetches artifacts into a directory tree. Made by [`Fetcher::new`] and the methods that follow it.
 #[derive(Debug, Clone)]
@@ -98,12 +94,17 @@ impl Fetcher {
         &self.manifest
     }
 
+    /// What destinations are relative to.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The paths that are not there yet: none once any source's files are complete, else those of the first
     /// source. `only` restricts the question to parts of the artifact, by key or path.
     pub fn missing(&self, artifact: &str, only: Option<&[&str]>) -> Result<Vec<PathBuf>> {
         let artifact = self.manifest.artifact(artifact)?;
         let mut first = None;
-        for source in self.sources(artifact, only)? {
+        for source in self.candidates(artifact, only)? {
             let missing = self.absent(source, &selected(source, only));
             if missing.is_empty() {
                 return Ok(missing);
@@ -123,7 +124,7 @@ impl Fetcher {
         progress: &mut dyn Progress,
     ) -> Result<Outcome> {
         let artifact = self.manifest.artifact(artifact)?;
-        let sources = self.sources(artifact, only)?;
+        let sources = self.candidates(artifact, only)?;
         let complete = sources.iter().find(|source| self.absent(source, &selected(source, only)).is_empty());
         if let Some(source) = complete.filter(|_| !self.force) {
             return Ok(Outcome {
@@ -160,32 +161,51 @@ impl Fetcher {
         }
     }
 
-    /// The sources to try, each of which has everything in `only`.
-    fn sources<'a>(&self, artifact: &'a Artifact, only: Option<&[&str]>) -> Result<Vec<&'a Source>> {
-        let names = only.unwrap_or_default();
-        let has = |source: &Source, name: &str| source.entries().iter().any(|entry| entry.is_called(name));
+    /// The sources that [`fetch`](Self::fetch) would try, in this order, and what it would take from each.
+    ///
+    /// Each has everything in `only`, by key or path. Where neither parts nor a source are named, sources that
+    /// lack a part which another one has are left out, so that "everything" means the same from all of them.
+    pub fn sources(&self, artifact: &str, only: Option<&[&str]>) -> Result<Vec<(&Source, Vec<&Entry>)>> {
+        let sources = self.candidates(self.manifest.artifact(artifact)?, only)?;
+        Ok(sources.into_iter().map(|source| (source, selected(source, only))).collect())
+    }
+
+    fn candidates<'a>(&self, artifact: &'a Artifact, only: Option<&[&str]>) -> Result<Vec<&'a Source>> {
         let unknown_part = |name: &str| FetchError::UnknownPart {
             artifact: artifact.name.clone(),
             name: name.to_owned(),
             known: artifact.keys().into_iter().map(str::to_owned).collect(),
         };
-        if let Some(name) = names.iter().find(|name| !artifact.sources.iter().any(|source| has(source, name)))
-        {
+        let names = match (only, &self.source) {
+            (Some(names), _) => names.to_vec(),
+            (None, None) => artifact.keys(),
+            (None, Some(_)) => Vec::new(),
+        };
+        let mut sources: Vec<_> = artifact.sources.iter().collect();
+        if let Some(name) = names.iter().find(|name| !sources.iter().any(|source| source.has(name))) {
             return Err(unknown_part(name));
         }
-        let mut sources: Vec<_> = artifact.sources.iter().collect();
         if let Some(wanted) = &self.source {
             sources.retain(|source| source.name() == wanted);
-            if sources.is_empty() {
+            let Some(source) = sources.first() else {
                 return Err(FetchError::UnknownSource {
                     artifact: artifact.name.clone(),
                     name: wanted.clone(),
                     known: artifact.sources.iter().map(|source| source.name().to_owned()).collect(),
                 });
+            };
+            if let Some(name) = names.iter().find(|name| !source.has(name)) {
+                let others = artifact.sources.iter().filter(|source| source.has(name));
+                return Err(FetchError::NotInSource {
+                    artifact: artifact.name.clone(),
+                    name: (*name).to_owned(),
+                    source_name: wanted.clone(),
+                    others: others.map(|source| source.name().to_owned()).collect(),
+                });
             }
         }
         for name in names {
-            sources.retain(|source| has(source, name));
+            sources.retain(|source| source.has(name));
             if sources.is_empty() {
                 return Err(unknown_part(name));
             }
@@ -236,11 +256,14 @@ impl Fetcher {
         to_do: &[&Entry],
         progress: &mut dyn Progress,
     ) -> Result<Vec<PathBuf>> {
-        if let Some(Mirror::Directory(directory)) = &self.mirror {
-            let absent = to_do.iter().find(|entry| !directory.join(&entry.path).is_file());
-            if let Some(entry) = absent {
-                return Err(not_in_mirror(directory, [entry.path.clone()]));
-            }
+        let in_mirror = |directory: &Path, entry: &Entry| {
+            let names = entry.mirror_names().into_iter();
+            names.map(|name| directory.join(name)).find(|path| path.is_file())
+        };
+        if let Some(Mirror::Directory(directory)) = &self.mirror
+            && let Some(entry) = to_do.iter().find(|entry| in_mirror(directory, entry).is_none())
+        {
+            return Err(not_in_mirror(directory, entry.mirror_names().into_iter().map(str::to_owned)));
         }
         let client = Client::new(self.http.clone());
         let mut written = Vec::new();
@@ -249,16 +272,16 @@ impl Fetcher {
             let checksum = entry.checksum.as_ref();
             match (&self.mirror, source, &entry.url) {
                 (Some(Mirror::Directory(directory)), ..) => {
-                    let from = directory.join(&entry.path);
+                    let from = in_mirror(directory, entry).unwrap_or_else(|| directory.join(&entry.path));
                     progress.note(&format!("{} from {}", entry.path, from.display()));
                     files::copy_file(&from, &path, checksum, progress)?;
                 }
                 (None, Source::Hub(source), _) => {
-                    HubFile { options: &self.hub, http: &self.http, source, entry }
+                    HubFile { options: &self.hub, client: &client, source, entry }
                         .fetch(&path, self.force, progress)?;
                 }
                 (mirror, _, url) => {
-                    let mirrored = mirror.as_ref().map(|base| format!("{base}/{}", entry.path));
+                    let mirrored = mirror.as_ref().map(|base| format!("{base}/{}", entry.mirror_names()[0]));
                     let url = mirrored.or_else(|| url.clone()).unwrap_or_default();
                     progress.note(&format!("{} from {url}", entry.path));
                     client.download(&url, &path, checksum, progress)?;
@@ -356,71 +379,4 @@ fn unpacked(
 
 fn not_in_mirror(directory: &Path, files: impl IntoIterator<Item = String>) -> FetchError {
     FetchError::NotInMirror { mirror: directory.to_path_buf(), files: files.into_iter().collect() }
-}
-
-/// Keeps other processes from fetching into a directory until it is dropped.
-struct Lock {
-    path: PathBuf,
-    /// `None` where the file system has no locks, as with some network file systems.
-    _file: Option<File>,
-}
-
-impl Lock {
-    /// Waits until no other process fetches into `directory`, which is created.
-    fn acquire(directory: &Path, progress: &mut dyn Progress) -> Result<Self> {
-        let path = directory.join(LOCK);
-        loop {
-            fs::create_dir_all(directory).map_err(FetchError::io("create", directory))?;
-            let file = match File::options().write(true).create(true).truncate(false).open(&path) {
-                // Another process has just removed the empty directory.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => continue,
-                result => result.map_err(FetchError::io("open", &path))?,
-            };
-            let result = match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {
-                    let place = directory.display();
-                    progress.note(&format!("waiting for another process that fetches into {place}"));
-                    file.lock()
-                }
-                Err(TryLockError::Error(error)) => Err(error),
-                Ok(()) => Ok(()),
-            };
-            match result {
-                Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: Some(file) }),
-                // The process that had the lock has removed the file, and another may hold a new one.
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    return Ok(Self { path, _file: None });
-                }
-                Err(error) => return Err(FetchError::io("lock", &path)(error)),
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Elsewhere `is_at` cannot tell, so the file stays.
-        if cfg!(unix) {
-            let _ = fs::remove_file(&self.path);
-            // Fails if there is anything in the directory, as it should.
-            let _ = self.path.parent().map(fs::remove_dir);
-        }
-    }
-}
-
-/// Whether the open `file` is the one that `path` names.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => identity(open) == identity(named),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }

@@ -12,7 +12,7 @@
 //! | [`manifest`] | [`Manifest`]: what there is to fetch, from `manifest.toml` |
 //! | [`mirror`] | [`Mirror`]: another place to take every file from |
 //! | [`download`] | [`Client`]: one file over HTTP |
-//! | [`hub`] | [`HubOptions`]: files of the Hugging Face hub |
+//! | [`hub`] | [`HubOptions`], [`Token`]: files of the Hugging Face hub |
 //! | [`unpack`] | [`Unpack`]: listed members out of a zip or tar.gz archive |
 //! | [`checksum`] | [`Checksum`]: MD5 and SHA-256 |
 //! | [`progress`] | [`Progress`]: how a caller follows what is going on |
@@ -41,6 +41,7 @@ pub mod error;
 pub mod fetcher;
 mod files;
 pub mod hub;
+mod lock;
 pub mod manifest;
 pub mod mirror;
 pub mod progress;
@@ -52,7 +53,7 @@ pub use checksum::Checksum;
 pub use download::{Client, HttpOptions};
 pub use error::{FetchError, Result};
 pub use fetcher::{Fetcher, Outcome};
-pub use hub::HubOptions;
+pub use hub::{HubOptions, Token};
 pub use manifest::{Artifact, Entry, Manifest, Source};
 pub use mirror::Mirror;
 pub use progress::Progress;

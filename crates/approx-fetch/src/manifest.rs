@@ -30,6 +30,9 @@ pub struct Artifact {
     pub homepage: String,
     /// Under which terms it may be used, as half a sentence.
     pub licence: String,
+    /// How a copy of one's own may be laid out, a line each; empty where nobody is expected to have one.
+    #[serde(default)]
+    pub layouts: Vec<String>,
     /// In order of preference. They may deliver different files.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
@@ -67,19 +70,22 @@ pub struct ArchiveSource {
     pub entries: Vec<Entry>,
 }
 
-/// A repository on the hub.
+/// A repository on the hub, or files of several ones.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HubSource {
     /// The source's name.
     pub name: String,
-    /// Owner and name.
-    pub repo: String,
+    /// Owner and name; without them each entry says where it is by [`Entry::hub`].
+    pub repo: Option<String>,
     /// What sort of repository it is.
     pub repo_type: HubRepoType,
     /// Branch, tag, commit or other reference.
     pub revision: String,
-    /// Where the entries go, relative to the root; they keep their path within the repository.
+    /// Whether the hub asks for a token, of an account that has accepted the repository's terms.
+    #[serde(default)]
+    pub gated: bool,
+    /// Where the entries go, relative to the root; those of one repository keep their path within it.
     pub destination: String,
     /// The files.
     pub entries: Vec<Entry>,
@@ -107,6 +113,8 @@ pub struct Entry {
     pub key: Option<String>,
     /// Its address, in a [`FilesSource`] only.
     pub url: Option<String>,
+    /// Owner, name and path within the repository, in a [`HubSource`] without a repository only.
+    pub hub: Option<String>,
     /// The file's digest, if known.
     pub checksum: Option<Checksum>,
 }
@@ -223,6 +231,11 @@ impl Source {
         }
     }
 
+    /// Whether an entry has this key or path.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries().iter().any(|entry| entry.is_called(name))
+    }
+
     fn check(&self) -> Result<()> {
         let invalid = |reason: String| FetchError::Manifest(format!("source '{}': {reason}", self.name()));
         relative(self.destination()).map_err(invalid)?;
@@ -240,8 +253,32 @@ impl Source {
                     format!("'{}': a URL per file belongs in a source of kind 'files' only", entry.path);
                 return Err(invalid(reason));
             }
+            if entry.hub.is_some() != matches!(self, Self::Hub(HubSource { repo: None, .. })) {
+                let reason = format!(
+                    "'{}': a place on the hub per file belongs in a source of kind 'hub' without a repo only",
+                    entry.path
+                );
+                return Err(invalid(reason));
+            }
+            if let Some(hub) = &entry.hub {
+                relative(hub).map_err(invalid)?;
+                if hub.split('/').count() < 3 {
+                    return Err(invalid(format!("'{hub}' is not OWNER/NAME/PATH")));
+                }
+            }
         }
-        Ok(())
+        distinct("name in a mirror", self.entries().iter().map(|entry| entry.mirror_names()[0]))
+    }
+}
+
+impl HubSource {
+    /// The repository that an entry is in, and its path there.
+    pub(crate) fn locate<'a>(&'a self, entry: &'a Entry) -> (&'a str, &'a str) {
+        let third = |hub: &'a str| hub.match_indices('/').nth(1).map(|(at, _)| (&hub[..at], &hub[at + 1..]));
+        match (&self.repo, entry.hub.as_deref().and_then(third)) {
+            (_, Some(place)) => place,
+            (repo, None) => (repo.as_deref().unwrap_or_default(), &entry.path),
+        }
     }
 }
 
@@ -249,6 +286,17 @@ impl Entry {
     /// Whether `name` is its key or its path.
     pub fn is_called(&self, name: &str) -> bool {
         self.path == name || self.key.as_deref() == Some(name)
+    }
+
+    /// What it may be called in a mirror: as at its source, which comes first, or as here.
+    pub fn mirror_names(&self) -> Vec<&str> {
+        let of_url = |url: &'_ str| url.rfind('/').map_or(0, |slash| slash + 1);
+        let url = self.url.as_deref().map(|url| &url[of_url(url)..]).filter(|name| is_file_name(name));
+        let mut names: Vec<_> = self.hub.as_deref().or(url).into_iter().collect();
+        if names != [self.path.as_str()] {
+            names.push(&self.path);
+        }
+        names
     }
 
     /// Its path without the folders.
@@ -274,6 +322,11 @@ fn relative(path: &str) -> Result<(), String> {
         return Err(format!("'{path}' is not a plain relative path"));
     }
     Ok(())
+}
+
+/// Whether the end of a URL names a file, rather than a query.
+fn is_file_name(name: &str) -> bool {
+    !name.contains(['?', '#', '%']) && plain(name).is_ok()
 }
 
 /// A file name without folders.

@@ -6,9 +6,12 @@ use std::str::FromStr;
 
 use crate::error::{FetchError, Result};
 
-/// A directory or a web server that holds the files of the manifest's sources: an archive under its file name
-/// (`cifar10.zip`), a file of the hub under its path in the repository (`plain_text/test/0000.parquet`), any
-/// other under its path. A directory may hold an archive's members instead of the archive.
+/// A directory or a web server that holds the files of the manifest's sources under the names that they have
+/// there: an archive under its file name (`cifar10.zip`), a file of the hub under its path in the repository
+/// (`plain_text/test/0000.parquet`), after the repository's name where a source has several
+/// (`timm/resnet50.tv_in1k/model.safetensors`), any other as its URL ends (`resnet50-19c8e357.pth`). A directory may
+/// hold an archive's members instead of the archive, and other files under the paths that they get here
+/// (`resnet50_timm.safetensors`).
 ///
 /// ```
 /// use approx_fetch::Mirror;

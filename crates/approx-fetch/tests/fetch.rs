@@ -169,9 +169,16 @@ fn parts_go_by_key_or_path_and_unknown_ones_are_named() {
     }
     for (artifact, only, source, message) in [
         ("pair", Some("three"), None, "'pair' has no 'three'; known are: one, two"),
-        ("pear", None, None, "there is no artifact 'pear'; known are: pair, single, data"),
+        ("pear", None, None, "there is no artifact 'pear'; known are: pair, single, data, nets, gated"),
         ("data", None, Some("moon"), "'data' has no source 'moon'; known are: hub, toronto"),
-        ("data", Some("test.bin"), Some("hub"), "'data' has no 'test.bin'; known are: test, train"),
+        (
+            "data",
+            Some("test.bin"),
+            Some("hub"),
+            "'test.bin' of 'data' is not in the source 'hub'; it is in: toronto",
+        ),
+        ("nets", Some("b"), Some("hub"), "'b' of 'nets' is not in the source 'hub'; it is in: web"),
+        ("nets", Some("c"), Some("hub"), "'nets' has no 'c'; known are: a, b"),
     ] {
         let fetcher = case.fetcher().with_source(source);
         let only = only.map(|name| vec![name]);
@@ -206,6 +213,92 @@ fn a_mirror_directory_serves_archives_members_and_paths() {
         assert_eq!(tree(directory.path()), before);
         assert!(case.server.log().is_empty());
     }
+}
+
+/// The names that the files of the artifact "nets" have at their sources.
+fn names_at_the_source() -> [String; 2] {
+    let prefix = &support::hex::<sha2::Sha256>(NET)[..8];
+    ["a", "b"].map(|key| format!("net_{key}-{prefix}.pth"))
+}
+
+#[test]
+fn a_mirror_holds_files_under_their_name_at_the_source_and_a_directory_also_as_here() {
+    let [a, b] = &names_at_the_source();
+    let web = ["weights/nets/a_web.pth", "weights/nets/b_web.pth"];
+    let cases: [(Files<'_>, Option<&str>, &[&str]); 5] = [
+        (&[(a, NET), (b, NET)], None, &web),
+        (&[(a, NET), ("b_web.pth", NET)], None, &web),
+        (&[(a, NET), ("a_web.pth", b"not looked at"), (b, NET)], None, &web),
+        (&[("org/net_a.v1/model.bin", b"x")], Some("hub"), &["weights/nets/a_hub.bin"]),
+        (&[("a_hub.bin", b"x")], Some("hub"), &["weights/nets/a_hub.bin"]),
+    ];
+    for (files, source, expected) in cases {
+        let case = Case::new();
+        let (_directory, mirror) = directory(files);
+        let fetcher = case.fetcher().with_mirror(mirror).with_source(source);
+        fetcher.fetch("nets", None, &mut ()).unwrap();
+        assert_eq!(case.tree(), expected);
+    }
+
+    let (case, server) = (Case::new(), Server::start());
+    server.put(&format!("/m/{a}"), Route::new(NET));
+    server.put("/m/org/net_a.v1/model.bin", Route::new("x"));
+    let fetcher = case.fetcher().with_mirror(Some(server.url("/m").parse().unwrap()));
+    for source in ["web", "hub"] {
+        fetcher.clone().with_source(Some(source)).fetch("nets", Some(&["a"]), &mut ()).unwrap();
+    }
+    assert_eq!(case.tree(), ["weights/nets/a_hub.bin", "weights/nets/a_web.pth"]);
+}
+
+#[test]
+fn a_mirror_without_a_file_names_both_of_its_names() {
+    let [a, b] = &names_at_the_source();
+    let case = Case::new();
+    let (directory, mirror) = directory(&[(a, NET)]);
+    let fetcher = case.fetcher().with_mirror(mirror);
+    let place = directory.path().display();
+    assert_eq!(
+        fetcher.fetch("nets", None, &mut ()).unwrap_err().to_string(),
+        format!("{place} does not hold {b} or b_web.pth")
+    );
+    assert_eq!(
+        fetcher.with_source(Some("hub")).fetch("nets", None, &mut ()).unwrap_err().to_string(),
+        format!("{place} does not hold org/net_a.v1/model.bin or a_hub.bin")
+    );
+}
+
+#[test]
+fn files_one_by_one_are_resumed_and_the_ones_that_are_there_are_kept() {
+    let names = names_at_the_source();
+    let [a, b] = names.each_ref().map(|name| format!("/models/{name}"));
+    let case = Case::new();
+    case.server.put(&a, Route::new(NET));
+    case.server.put(&b, Route { cuts: [700].into(), ..Route::new(NET) });
+    let fetcher = case.fetcher().with_source(Some("web"));
+    let impatient = approx_fetch::HttpOptions { attempts: 1, ..impatient() };
+    fetcher.clone().with_http(impatient).fetch("nets", None, &mut ()).unwrap_err();
+    assert_eq!(
+        case.tree(),
+        ["weights/nets/a_web.pth", "weights/nets/b_web.pth.part", "weights/nets/b_web.pth.part.meta"]
+    );
+    case.server.clear_log();
+    let mut memory = Memory::default();
+    let outcome = fetcher.fetch("nets", None, &mut memory).unwrap();
+    assert_eq!(outcome.kept, [case.path("weights/nets/a_web.pth")]);
+    assert_eq!(outcome.fetched, [case.path("weights/nets/b_web.pth")]);
+    assert_eq!(memory.starts, [("b_web.pth".to_owned(), Some(1000), 700)]);
+    let log = case.server.log();
+    assert_eq!((log.len(), log[0].range.as_deref(), log[0].sent), (1, Some("bytes=700-"), 300));
+    assert_eq!(case.tree(), ["weights/nets/a_web.pth", "weights/nets/b_web.pth"]);
+}
+
+#[test]
+fn a_file_whose_digest_does_not_begin_as_its_name_says_is_refused() {
+    let case = Case::new();
+    case.server.put(&format!("/models/{}", names_at_the_source()[0]), Route::new("something else"));
+    let error = case.fetcher().with_source(Some("web")).fetch("nets", Some(&["a"]), &mut ()).unwrap_err();
+    assert!(error.to_string().contains("a_web.pth has the wrong SHA-256 prefix: expected "), "{error}");
+    assert_eq!(case.tree(), [""; 0]);
 }
 
 #[test]

@@ -64,7 +64,9 @@ impl Route {
 /// What the server was asked and what it answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
+    pub method: String,
     pub path: String,
+    pub authorization: Option<String>,
     pub range: Option<String>,
     pub if_range: Option<String>,
     pub status: u16,
@@ -183,8 +185,7 @@ fn serve(stream: TcpStream, routes: &Routes, log: &Log) -> std::io::Result<()> {
             }
             (_, _, None) => (200, route.body.clone()),
         };
-        // The hub is first asked for one byte, which is not what a test wants to cut.
-        if early.is_none() && range.as_deref() != Some("bytes=0-0") {
+        if early.is_none() && method != "HEAD" {
             (cut, stall) = (route.cuts.pop_front(), route.stalls.pop_front());
         }
     }
@@ -194,7 +195,9 @@ fn serve(stream: TcpStream, routes: &Routes, log: &Log) -> std::io::Result<()> {
         "HEAD" => 0,
         _ => cut.or(stall).unwrap_or(body.len()).min(body.len()),
     };
-    log.lock().unwrap().push(Request { path: path.into(), range, if_range, status, sent });
+    let authorization = headers.remove("authorization");
+    let (method, path) = (method.to_owned(), path.to_owned());
+    log.lock().unwrap().push(Request { method, path, authorization, range, if_range, status, sent });
     let mut stream = stream;
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     stream.write_all(&body[..sent])?;
@@ -261,7 +264,8 @@ pub fn tar_gz(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap().finish().unwrap()
 }
 
-/// A manifest with an archive of two members, single files and a data set on the hub or in an archive.
+/// A manifest with an archive of two members, single files, a data set on the hub or in an archive, weights from
+/// the web or the hub, and a gated data set.
 pub fn manifest(server: &Server) -> Manifest {
     let text = format!(
         r#"
@@ -317,6 +321,45 @@ pub fn manifest(server: &Server) -> Manifest {
         checksum = "md5:{md5}"
         destination = "datasets/data/bin"
         entries = [{{ key = "test", path = "test.bin" }}, {{ key = "train", path = "train.bin" }}]
+
+        [[artifact]]
+        name = "nets"
+        title = "Files with digests in their names, of which the hub has one"
+        homepage = "{base}"
+        licence = "none"
+        [[artifact.source]]
+        kind = "files"
+        name = "web"
+        destination = "weights/nets"
+        entries = [
+          {{ key = "a", path = "a_web.pth", url = "{base}/models/net_a-{prefix}.pth", checksum = "sha256-prefix:{prefix}" }},
+          {{ key = "b", path = "b_web.pth", url = "{base}/models/net_b-{prefix}.pth", checksum = "sha256-prefix:{prefix}" }},
+        ]
+        [[artifact.source]]
+        kind = "hub"
+        name = "hub"
+        repo_type = "model"
+        revision = "main"
+        destination = "weights/nets"
+        entries = [{{ key = "a", path = "a_hub.bin", hub = "org/net_a.v1/model.bin" }}]
+
+        [[artifact]]
+        name = "gated"
+        title = "Shards for those who have accepted the terms"
+        homepage = "{base}"
+        licence = "none"
+        [[artifact.source]]
+        kind = "hub"
+        name = "hub"
+        repo = "org/gated"
+        repo_type = "dataset"
+        revision = "main"
+        gated = true
+        destination = "datasets/gated"
+        entries = [
+          {{ key = "validation", path = "data/0.parquet" }},
+          {{ key = "validation", path = "data/1.parquet" }},
+        ]
         "#,
         base = server.url(""),
         prefix = &hex::<Sha256>(NET)[..8],
@@ -325,8 +368,8 @@ pub fn manifest(server: &Server) -> Manifest {
     Manifest::parse(&text).unwrap()
 }
 
-/// The file of the artifact "single".
-pub const NET: &[u8] = b"the weights of a net";
+/// The file of the artifacts "single" and "nets".
+pub const NET: &[u8] = &[b'n'; 1000];
 
 /// The archive of the artifact "data".
 pub fn data_tar_gz() -> Vec<u8> {
