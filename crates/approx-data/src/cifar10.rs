@@ -14,7 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 use rayon::prelude::*;
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, check_label};
 use crate::image_set::{CHANNELS, ImageSet};
 
 /// Height and width.
@@ -110,22 +110,14 @@ pub(crate) fn parse_records(
     bytes: &[u8],
     path: &Path,
     pixels: &mut Vec<u8>,
-    labels: &mut Vec<u8>,
+    labels: &mut Vec<u16>,
 ) -> Result<()> {
     for (index, record) in bytes.chunks(RECORD_BYTES).enumerate() {
         let (label, image) = (record[0], &record[1..]);
-        check_label(path, index, i64::from(label))?;
-        labels.push(label);
+        labels.push(check_label(path, index, i64::from(label), CLASSES)?);
         pixels.extend_from_slice(image);
     }
     Ok(())
-}
-
-fn check_label(path: &Path, index: usize, label: i64) -> Result<u8> {
-    match u8::try_from(label) {
-        Ok(label) if usize::from(label) < CLASSES => Ok(label),
-        _ => Err(DataError::LabelOutOfRange { path: path.to_owned(), index, label, classes: CLASSES }),
-    }
 }
 
 fn load_parquet(path: &Path) -> Result<ImageSet> {
@@ -139,7 +131,7 @@ fn load_parquet(path: &Path) -> Result<ImageSet> {
     let mut encoded = Vec::new();
     for (index, row) in reader.get_row_iter(None).map_err(parquet)?.enumerate() {
         let (bytes, label) = columns(&row.map_err(parquet)?).map_err(parquet)?;
-        labels.push(check_label(path, index, label)?);
+        labels.push(check_label(path, index, label, CLASSES)?);
         encoded.push(bytes);
     }
     let images: Vec<Vec<u8>> = encoded

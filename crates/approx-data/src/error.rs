@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The error of every function that reads data.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,101 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A picture that cannot be decoded: damaged, cut short, too large or of a format that is not read.
+    #[error("{name}: {reason}")]
+    Undecodable {
+        /// Its file, or its place in one.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The size to resize or crop to.
+    #[error("pictures cannot be resized to {resize} and cropped to {size}: both must be from 1 to {largest}")]
+    Preprocess {
+        /// Of the shorter side.
+        resize: usize,
+        /// Height and width of the crop.
+        size: usize,
+        /// The largest that is accepted.
+        largest: usize,
+    },
+    /// The folder holds no ImageNet images in a known layout.
+    #[error("{}: no ImageNet validation images here: {found}; looked for {looked_for}", folder.display())]
+    NoImageNet {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there instead.
+        found: String,
+        /// What would do.
+        looked_for: String,
+    },
+    /// A class folder with nothing to read in it.
+    #[error("{}: a class folder without images; looked for files that end with {extensions}", folder.display())]
+    EmptyClass {
+        /// The folder.
+        folder: PathBuf,
+        /// The endings of images' names.
+        extensions: String,
+    },
+    /// Some folders are ImageNet's classes, some are not, so that neither way to number them is right.
+    #[error(
+        "{}: {known} of the {count} class folders are among ImageNet's 1000 synsets, but `{unknown}` is not",
+        folder.display()
+    )]
+    MixedClasses {
+        /// The folder they are in.
+        folder: PathBuf,
+        /// How many are synsets.
+        known: usize,
+        /// How many there are.
+        count: usize,
+        /// The first that is none.
+        unknown: String,
+    },
+    /// A line of a file with labels.
+    #[error("{}: line {line}: {reason}", path.display())]
+    LabelLine {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An image that the file with labels says nothing of.
+    #[error("{image}: {} has no label for it: {reason}", path.display())]
+    Unlabelled {
+        /// The image.
+        image: String,
+        /// The file with the labels.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Images that a file with labels names, but that are not there.
+    #[error("{}: {count} of its images are not in {}, the first is {first}", path.display(), folder.display())]
+    MissingImages {
+        /// The file with the labels.
+        path: PathBuf,
+        /// Where they should be.
+        folder: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first.
+        first: String,
+    },
+    /// The tensor of a batch cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
 }
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
+
+/// The label of image `index` of a file, if one of `classes` classes has it.
+pub(crate) fn check_label(path: &Path, index: usize, label: i64, classes: usize) -> Result<u16> {
+    match u16::try_from(label) {
+        Ok(label) if usize::from(label) < classes => Ok(label),
+        _ => Err(DataError::LabelOutOfRange { path: path.to_owned(), index, label, classes }),
+    }
+}

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
+use crate::error::Result;
 use crate::preprocess::Normalization;
+use crate::source::{ImageSource, RawBatch};
 
 /// Channels of an image: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -13,7 +15,7 @@ pub const CHANNELS: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSet {
     pixels: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     height: usize,
     width: usize,
     classes: usize,
@@ -24,7 +26,7 @@ impl ImageSet {
     ///
     /// # Panics
     /// If the lengths do not fit together, or a label is `classes` or more.
-    pub fn new(pixels: Vec<u8>, labels: Vec<u8>, (height, width): (usize, usize), classes: usize) -> Self {
+    pub fn new(pixels: Vec<u8>, labels: Vec<u16>, (height, width): (usize, usize), classes: usize) -> Self {
         assert_eq!(pixels.len(), labels.len() * CHANNELS * height * width, "pixels and labels do not fit");
         assert!(labels.iter().all(|&label| usize::from(label) < classes), "a label is out of range");
         Self { pixels, labels, height, width, classes }
@@ -46,14 +48,18 @@ impl ImageSet {
     }
 
     /// The class of each image.
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
     /// The pixels of image `index`: `[3, height, width]` in row-major order.
     pub fn image(&self, index: usize) -> &[u8] {
+        self.pixels_of(index..index + 1)
+    }
+
+    fn pixels_of(&self, range: Range<usize>) -> &[u8] {
         let size = CHANNELS * self.height * self.width;
-        &self.pixels[index * size..(index + 1) * size]
+        &self.pixels[range.start * size..range.end * size]
     }
 
     /// The same without all images but the first `limit`.
@@ -63,16 +69,6 @@ impl ImageSet {
         self.labels.truncate(limit);
         self.pixels.truncate(limit * CHANNELS * self.height * self.width);
         self
-    }
-
-    /// The index ranges of consecutive batches of `size` images; the last one may be smaller.
-    ///
-    /// # Panics
-    /// If `size` is 0.
-    pub fn batches(&self, size: usize) -> impl ExactSizeIterator<Item = Range<usize>> + use<> {
-        assert!(size > 0, "a batch has at least one image");
-        let len = self.len();
-        (0..len.div_ceil(size)).map(move |i| i * size..((i + 1) * size).min(len))
     }
 
     /// These images, normalised.
@@ -91,15 +87,28 @@ impl ImageSet {
         normalization: &Normalization,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let tables: [[f32; 256]; CHANNELS] = std::array::from_fn(|channel| normalization.table(channel));
         let shape = (range.len(), CHANNELS, self.height, self.width);
-        let mut values = Vec::with_capacity(range.len() * CHANNELS * self.height * self.width);
-        for index in range {
-            for (plane, table) in self.image(index).chunks(self.height * self.width).zip(&tables) {
-                values.extend(plane.iter().map(|&p| table[usize::from(p)]));
-            }
-        }
+        let values = normalization.apply(self.pixels_of(range), self.height * self.width);
         Tensor::from_vec(values, shape, device)
+    }
+}
+
+impl ImageSource for ImageSet {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    fn load(&self, range: Range<usize>) -> Result<RawBatch> {
+        let labels = self.labels[range.clone()].to_vec();
+        Ok(RawBatch { pixels: self.pixels_of(range).to_vec(), labels, skipped: Vec::new() })
     }
 }
 
@@ -110,9 +119,9 @@ mod tests {
     #[test]
     fn batches_cover_every_image_once() {
         let set = ImageSet::new(vec![0; 10 * 12], vec![0; 10], (2, 2), 1);
-        let ranges: Vec<_> = set.batches(4).collect();
-        assert_eq!(ranges, [0..4, 4..8, 8..10]);
-        assert_eq!(set.truncated(3).batches(4).collect::<Vec<_>>(), std::slice::from_ref(&(0..3)));
+        assert_eq!(set.batches(4), [0..4, 4..8, 8..10]);
+        assert_eq!(set.clone().truncated(3).batches(4), std::slice::from_ref(&(0..3)));
+        assert!(set.truncated(0).batches(4).is_empty());
     }
 
     #[test]

@@ -2,10 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`image_set`] | [`ImageSet`]: 8-bit images and their labels |
+//! | [`source`] | [`ImageSource`]: images by range, wherever they are kept |
+//! | [`image_set`] | [`ImageSet`]: 8-bit images and their labels in memory |
 //! | [`cifar10`] | CIFAR-10 from its binary files or the Hugging Face parquet layout |
 //! | [`demo`] | 1,000 embedded images in CIFAR-10's shape |
-//! | [`preprocess`] | [`Normalization`]: from 8-bit to what networks take |
+//! | [`imagenet`] | ImageNet's validation images from folders or the Hugging Face parquet layout |
+//! | [`image_files`], [`image_shards`] | pictures that are decoded when asked for |
+//! | [`preprocess`] | [`Preprocess`]: pictures to one size; [`Normalization`]: to what networks take |
+//! | [`batches`] | [`prefetch`]: the next batch is made while this one is used |
 //!
 //! ```
 //! use approx_data::{Normalization, demo};
@@ -18,12 +22,24 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
+pub mod batches;
 pub mod cifar10;
+mod decode;
 pub mod demo;
 pub mod error;
+pub mod image_files;
 pub mod image_set;
+pub mod image_shards;
+pub mod imagenet;
 pub mod preprocess;
+mod resize;
+pub mod source;
 
+pub use batches::{Batch, prefetch};
 pub use error::{DataError, Result};
+pub use image_files::ImageFiles;
 pub use image_set::ImageSet;
-pub use preprocess::Normalization;
+pub use image_shards::ImageShards;
+pub use imagenet::ImageNet;
+pub use preprocess::{Normalization, Preprocess};
+pub use source::{ImageSource, OnCorrupt, RawBatch, Skipped};

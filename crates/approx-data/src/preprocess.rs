@@ -1,4 +1,11 @@
-//! From 8-bit images to what networks take.
+//! From encoded pictures to 8-bit images of one size, and from these to what networks take.
+
+use rayon::prelude::*;
+
+use crate::decode::decode;
+use crate::error::{DataError, Result};
+use crate::image_set::CHANNELS;
+use crate::resize::resized_crop;
 
 /// Per-channel normalisation: a pixel `p` in 0..=255 becomes `(p / 255 − mean) / std`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,8 +20,103 @@ impl Normalization {
     /// What the reference trains and evaluates CIFAR-10 networks with.
     pub const CIFAR10: Self = Self { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010] };
 
+    /// What torchvision's ImageNet networks are trained with.
+    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
     /// What each pixel value of `channel` becomes.
     pub fn table(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|p| (p as f32 / 255.0 - self.mean[channel]) / self.std[channel])
+    }
+
+    /// Normalises images, `[n, 3, height, width]` with `plane = height · width`.
+    ///
+    /// # Panics
+    /// If the length of `pixels` is no multiple of `3 · plane`.
+    pub fn apply(&self, pixels: &[u8], plane: usize) -> Vec<f32> {
+        assert!(pixels.len().is_multiple_of(CHANNELS * plane.max(1)), "images have three channels");
+        let tables: [[f32; 256]; CHANNELS] = std::array::from_fn(|channel| self.table(channel));
+        let mut values = vec![0.0; pixels.len()];
+        let planes = values.par_chunks_mut(plane.max(1)).zip(pixels.par_chunks(plane.max(1)));
+        planes.enumerate().for_each(|(index, (values, pixels))| {
+            let table = &tables[index % CHANNELS];
+            for (value, &pixel) in values.iter_mut().zip(pixels) {
+                *value = table[usize::from(pixel)];
+            }
+        });
+        values
+    }
+}
+
+/// How a picture of any size becomes one of `size`×`size` pixels: as by torchvision's `Resize(resize)` and
+/// `CenterCrop(size)` on what Pillow's `Image.open(file).convert("RGB")` gives.
+///
+/// So the shorter side is resized to `resize` with Pillow's antialiased bilinear filter; transparency is dropped,
+/// not composited; orientation and colour profiles are ignored; where the crop is larger than the picture, the
+/// margin is black. JPEG, PNG, WebP, BMP and PNM are read, by what they contain and not by how they are called.
+///
+/// # Accuracy
+/// Lossless formats give the very bytes of torchvision with Pillow up to 12. (Pillow 13 resizes some tall pictures
+/// along the other axis first, which makes a level of difference.) JPEG leaves the decoder some freedom: of this
+/// crate's test pictures no value differs by more than 4 levels from libjpeg-turbo's, and by 0.3 in the mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preprocess {
+    resize: usize,
+    size: usize,
+}
+
+impl Preprocess {
+    /// What most of torchvision's ImageNet networks are evaluated with.
+    pub const IMAGENET: Self = Self { resize: 256, size: 224 };
+
+    /// The largest number of pixels that `resize` and `size` can be.
+    pub const LARGEST: usize = 8192;
+
+    /// Resizes the shorter side to `resize`, then crops to `size`×`size`, both in pixels.
+    ///
+    /// # Errors
+    /// [`DataError::Preprocess`] if one is 0 or above [`LARGEST`](Self::LARGEST).
+    pub fn new(resize: usize, size: usize) -> Result<Self> {
+        let largest = Self::LARGEST;
+        match [resize, size].iter().all(|pixels| (1..=largest).contains(pixels)) {
+            true => Ok(Self { resize, size }),
+            false => Err(DataError::Preprocess { resize, size, largest }),
+        }
+    }
+
+    /// Pixels of the shorter side before cropping.
+    pub fn resize(self) -> usize {
+        self.resize
+    }
+
+    /// Height and width of the result.
+    pub fn size(self) -> usize {
+        self.size
+    }
+
+    /// Decodes, resizes and crops a picture; errors call it `name`.
+    ///
+    /// # Shapes
+    /// The result: `[3, size, size]` in row-major order.
+    ///
+    /// # Errors
+    /// [`DataError::Undecodable`]
+    pub fn image(self, name: &str, encoded: &[u8]) -> Result<Vec<u8>> {
+        let picture =
+            decode(encoded).map_err(|reason| DataError::Undecodable { name: name.to_owned(), reason })?;
+        Ok(resized_crop(&picture, self.resize, self.size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_sizes_are_errors() {
+        for (resize, size) in [(0, 224), (256, 0), (8193, 224), (256, usize::MAX)] {
+            let error = Preprocess::new(resize, size).unwrap_err().to_string();
+            assert!(error.contains(&format!("resized to {resize} and cropped to {size}")), "{error}");
+        }
+        assert_eq!(Preprocess::new(256, 224).unwrap(), Preprocess::IMAGENET);
     }
 }

@@ -51,7 +51,7 @@ fn binary_files_are_read_in_order() {
     let test_images = cifar10::load(folder.path(), Split::Test).unwrap();
     assert_eq!((test_images.len(), test_images.classes()), (10_000, 10));
     for i in [0, 1, 9_999] {
-        assert_eq!(test_images.labels()[i], test[i * RECORD]);
+        assert_eq!(test_images.labels()[i], u16::from(test[i * RECORD]));
         assert_eq!(test_images.image(i), &test[i * RECORD + 1..(i + 1) * RECORD]);
     }
     let train_images = cifar10::load(folder.path().join("cifar-10-batches-bin"), Split::Train).unwrap();

@@ -1,0 +1,101 @@
+//! Batches that are made while the one before is computed with.
+
+use std::ops::{ControlFlow, Range};
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{DataError, Result};
+use crate::image_set::CHANNELS;
+use crate::preprocess::Normalization;
+use crate::source::{ImageSource, Skipped};
+
+/// Batches that wait to be taken. The loader holds one more, so it is at most two ahead.
+const WAITING: usize = 1;
+
+/// Normalised images with their labels.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `[labels.len(), 3, height, width]`, float32; `None` if every image was skipped.
+    pub images: Option<Tensor>,
+    /// The class of each image.
+    pub labels: Vec<u16>,
+    /// What could not be decoded, in order.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What the loader hands over. The consumer's thread puts it on the device.
+struct Loaded {
+    values: Vec<f32>,
+    labels: Vec<u16>,
+    skipped: Vec<Skipped>,
+}
+
+/// Calls `consume(index, batch)` for each of `ranges` in order, while a thread of its own loads and normalises
+/// the next ones, at most two ahead.
+///
+/// Ends early, and the loader with it, when `consume` breaks, fails or panics.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use approx_data::{DataError, ImageSource, Normalization, demo, prefetch};
+/// use candle_core::Device;
+///
+/// let images = demo::images();
+/// let mut seen = 0;
+/// prefetch(&images, &images.batches(300), &Normalization::CIFAR10, &Device::Cpu, |_index, batch| {
+///     seen += batch.labels.len();
+///     Ok::<_, DataError>(ControlFlow::Continue(()))
+/// })?;
+/// assert_eq!(seen, 1000);
+/// # Ok::<(), DataError>(())
+/// ```
+///
+/// # Errors
+/// The first one in order: of loading a batch, in place of its call, or of `consume`.
+pub fn prefetch<E: From<DataError>>(
+    source: &dyn ImageSource,
+    ranges: &[Range<usize>],
+    normalization: &Normalization,
+    device: &Device,
+    mut consume: impl FnMut(usize, Batch) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
+    let (height, width) = source.size();
+    let load = |range: &Range<usize>| -> Result<Loaded> {
+        let raw = source.load(range.clone())?;
+        let values = normalization.apply(&raw.pixels, height * width);
+        Ok(Loaded { values, labels: raw.labels, skipped: raw.skipped })
+    };
+    thread::scope(|scope| {
+        // The receiver belongs to this closure: however it ends, the loader's next `send` fails.
+        let (sender, receiver) = sync_channel(WAITING);
+        let loader = scope.spawn(move || {
+            for range in ranges {
+                let loaded = load(range);
+                let last = loaded.is_err();
+                if sender.send(loaded).is_err() || last {
+                    break;
+                }
+            }
+        });
+        for index in 0..ranges.len() {
+            let Ok(loaded) = receiver.recv() else {
+                // Without an error it stops before the last batch only by a panic, which is passed on.
+                resume_unwind(loader.join().expect_err("the loader gives every batch or an error"));
+            };
+            let Loaded { values, labels, skipped } = loaded?;
+            let shape = (labels.len(), CHANNELS, height, width);
+            let images = match labels.is_empty() {
+                true => None,
+                false => Some(Tensor::from_vec(values, shape, device).map_err(DataError::from)?),
+            };
+            if consume(index, Batch { images, labels, skipped })?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,93 @@
+//! Where images come from.
+
+use std::ops::Range;
+
+use crate::error::{DataError, Result};
+
+/// Labelled images of one size that are handed out range by range, wherever they are kept.
+pub trait ImageSource: Send + Sync {
+    /// How many images.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many classes.
+    fn classes(&self) -> usize;
+
+    /// Height and width of every image that [`load`](Self::load) gives.
+    fn size(&self) -> (usize, usize);
+
+    /// The images of `range`, decoded.
+    ///
+    /// # Errors
+    /// [`DataError`]: a file that cannot be read, or cannot be decoded where that is not to be skipped.
+    ///
+    /// # Panics
+    /// If the range goes beyond the last image.
+    fn load(&self, range: Range<usize>) -> Result<RawBatch>;
+
+    /// The index ranges of consecutive batches of `size` images; the last one may be smaller.
+    ///
+    /// # Panics
+    /// If `size` is 0.
+    fn batches(&self, size: usize) -> Vec<Range<usize>> {
+        assert!(size > 0, "a batch has at least one image");
+        (0..self.len()).step_by(size).map(|start| start..(start + size).min(self.len())).collect()
+    }
+}
+
+/// 8-bit images and their labels. Those that were skipped are in neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RawBatch {
+    /// `[n, 3, height, width]` in row-major order.
+    pub pixels: Vec<u8>,
+    /// The class of each of the `n` images.
+    pub labels: Vec<u16>,
+    /// What could not be decoded, in order.
+    pub skipped: Vec<Skipped>,
+}
+
+/// An image that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its file, or its place in one.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What to do about an image that cannot be decoded. (A file that cannot be *read* is always an error.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCorrupt {
+    /// Fail with its name.
+    #[default]
+    Fail,
+    /// Leave it out and list it in [`RawBatch::skipped`].
+    Skip,
+}
+
+impl RawBatch {
+    /// Puts decoded images together in their order.
+    pub(crate) fn collect(
+        images: impl IntoIterator<Item = (u16, Result<Vec<u8>>)>,
+        on_corrupt: OnCorrupt,
+    ) -> Result<Self> {
+        let mut batch = Self::default();
+        for (label, image) in images {
+            match (image, on_corrupt) {
+                (Ok(pixels), _) => {
+                    batch.pixels.extend(pixels);
+                    batch.labels.push(label);
+                }
+                (Err(DataError::Undecodable { name, reason }), OnCorrupt::Skip) => {
+                    batch.skipped.push(Skipped { name, reason });
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(batch)
+    }
+}
