@@ -6,10 +6,13 @@
 //! all the same, B grows to cover that value, the batch is run again, and once all are through, those that ran
 //! with a smaller B are. So every result is that of the final B, and one or two passes are nearly always enough.
 
-use approx_models::{Network, Result as ModelResult, SiteKind};
+use std::time::Instant;
+
+use approx_models::{ActivationPolicy, Network, SiteKind};
 
 use crate::error::{EvalError, RangeError, Result};
-use crate::evaluate::{Batch, Job, Observer, Pass, first_out_of_range};
+use crate::evaluate::{BatchResult, Job, Observer, Pass, first_out_of_range};
+use crate::memory;
 
 /// How often B may grow before the search gives up: a network that needs more overflows.
 const MAX_WIDENED: usize = 1_000;
@@ -70,17 +73,19 @@ pub struct ApproximatePass {
     pub search_seconds: f64,
 }
 
-/// Evaluates the network that `build` gives for some bounds, and widens them where it must.
+/// Evaluates the network with the activations that `policy` gives for some bounds, and widens these where it must.
+/// In the end, the network has the activations of the final bounds.
 ///
 /// # Errors
 /// [`EvalError::Range`] for a value out of range if the step is 0; [`EvalError::NotFinite`] for NaN and
-/// infinities; [`EvalError::SearchGaveUp`]; the model's or candle's own.
+/// infinities; [`EvalError::SearchGaveUp`]; [`EvalError::OutOfMemory`]; the data's, the model's or candle's own.
 pub fn approximate_pass(
     job: &Job,
     exact: &Pass,
+    network: &mut Network,
     search: Search,
     observer: &dyn Observer,
-    build: impl Fn(Bounds) -> ModelResult<Network>,
+    policy: impl Fn(Bounds) -> ActivationPolicy,
 ) -> Result<ApproximatePass> {
     let mut bounds = search.start;
     for kind in [SiteKind::Relu, SiteKind::MaxPool] {
@@ -88,24 +93,29 @@ pub fn approximate_pass(
             *bounds.of_mut(kind) = search.cover(kind, largest.max_abs);
         }
     }
-    let mut network = build(bounds)?;
-    let ranges = job.batches()?;
+    network.set_policy(&policy(bounds))?;
+    memory::reset_peak();
+    let ranges = job.ranges()?;
     // Each batch's result and the bounds it was made with.
-    let mut results: Vec<Option<(Batch, Bounds)>> = ranges.iter().map(|_| None).collect();
+    let mut results: Vec<Option<(BatchResult, Bounds)>> = ranges.iter().map(|_| None).collect();
     let (mut passes, mut widened, mut search_seconds) = (0, 0, 0.0);
     loop {
-        let is_stale = |result: &Option<(Batch, Bounds)>| result.as_ref().is_none_or(|(_, b)| *b != bounds);
+        let is_stale =
+            |result: &Option<(BatchResult, Bounds)>| result.as_ref().is_none_or(|(_, b)| *b != bounds);
         let stale: Vec<usize> = (0..ranges.len()).filter(|&i| is_stale(&results[i])).collect();
         if stale.is_empty() {
             break;
         }
         passes += 1;
         observer.pass_started("approximate", stale.iter().map(|&i| ranges[i].len()).sum());
-        for i in stale {
-            let batch = loop {
-                let batch = job.run(&network, ranges[i].clone())?;
-                search_seconds += batch.seconds;
-                let Some(error) = range_error(&network, &batch, ranges[i].clone())? else { break batch };
+        let stale_ranges: Vec<_> = stale.iter().map(|&i| ranges[i].clone()).collect();
+        let mut indices = stale.into_iter();
+        job.for_each(&stale_ranges, |images, batch, start| {
+            let mut start = start;
+            let result = loop {
+                let result = job.run(network, batch, start)?;
+                search_seconds += result.seconds;
+                let Some(error) = range_error(network, &result, images.clone())? else { break result };
                 if search.step <= 0.0 {
                     return Err(error.into());
                 }
@@ -117,24 +127,27 @@ pub fn approximate_pass(
                 *bounds.of_mut(error.kind) = bound;
                 tracing::info!(site = error.site, max_abs = error.max_abs, bound, "widened the range");
                 observer.widened(&error, bound);
-                network = build(bounds)?;
+                network.set_policy(&policy(bounds))?;
+                start = Instant::now();
             };
-            observer.advanced(ranges[i].len());
-            results[i] = Some((batch, bounds));
-        }
+            observer.advanced(images.len());
+            let index = indices.next().expect("there are as many ranges as indices");
+            results[index] = Some((result, bounds));
+            Ok(())
+        })?;
         observer.pass_finished();
     }
-    let batches = results.into_iter().flatten().map(|(batch, _)| batch).collect();
-    Ok(ApproximatePass { pass: Pass::of(batches, &network), bounds, passes, search_seconds })
+    let results = results.into_iter().flatten().map(|(result, _)| result).collect();
+    Ok(ApproximatePass { pass: Pass::of(results, network)?, bounds, passes, search_seconds })
 }
 
 /// The first value out of range, if any.
 fn range_error(
     network: &Network,
-    batch: &Batch,
+    result: &BatchResult,
     images: std::ops::Range<usize>,
 ) -> Result<Option<RangeError>> {
-    let Some((name, range)) = first_out_of_range(network, batch) else { return Ok(None) };
+    let Some((name, range)) = first_out_of_range(network, result) else { return Ok(None) };
     let site = network.sites().iter().find(|site| site.name() == name).expect("it is one of them");
     match site.bound() {
         Some(bound) if range.max_abs.is_finite() => Ok(Some(RangeError {

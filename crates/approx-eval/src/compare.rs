@@ -22,7 +22,7 @@ impl Comparison {
     ///
     /// # Panics
     /// If there are not as many labels as images in both.
-    pub fn new(exact: &Logits, approx: &Logits, labels: &[u8]) -> Self {
+    pub fn new(exact: &Logits, approx: &Logits, labels: &[u16]) -> Self {
         let (exact_classes, approx_classes) = (exact.predictions(), approx.predictions());
         assert!(exact_classes.len() == labels.len() && approx_classes.len() == labels.len());
         let (mut exact_right, mut approx_right, mut agree, mut non_finite_images) = (0, 0, 0, 0);

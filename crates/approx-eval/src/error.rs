@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use approx_data::{DataError, Skipped};
 use approx_models::{ModelError, SiteKind};
 
 /// The error of every function that evaluates.
@@ -30,9 +31,20 @@ pub enum EvalError {
         /// The value that was out of range at last.
         last: RangeError,
     },
+    /// The device's memory does not hold a batch.
+    #[error("the device's memory does not hold a batch of {batch_size} images{}: {source}", smaller(*batch_size))]
+    OutOfMemory {
+        /// Images at a time.
+        batch_size: usize,
+        /// What the device said.
+        source: Box<ModelError>,
+    },
     /// The network could not be built or run.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(ModelError),
+    /// The images could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// candle's own error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -47,6 +59,37 @@ pub enum EvalError {
     /// No images to evaluate.
     #[error("there are no images to evaluate")]
     NoImages,
+    /// Not one image could be decoded.
+    #[error("none of the {} images could be decoded; the first is {}: {}", skipped.len(), skipped[0].name, skipped[0].reason)]
+    AllSkipped {
+        /// All of them.
+        skipped: Vec<Skipped>,
+    },
+}
+
+impl EvalError {
+    /// Tells apart a batch that is too large. Only the text tells: candle wraps the driver's errors.
+    pub(crate) fn of_model(error: ModelError, batch_size: usize) -> Self {
+        let text = error.to_string().to_lowercase();
+        match ["out of memory", "out_of_memory"].iter().any(|phrase| text.contains(phrase)) {
+            true => Self::OutOfMemory { batch_size, source: Box::new(error) },
+            false => Self::Model(error),
+        }
+    }
+}
+
+impl From<ModelError> for EvalError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(error)
+    }
+}
+
+/// A batch that may do where this one did not.
+fn smaller(batch_size: usize) -> String {
+    match batch_size / 2 {
+        0 => String::new(),
+        half => format!("; try {half}"),
+    }
 }
 
 /// A value outside the range of approximation.

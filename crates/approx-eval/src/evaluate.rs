@@ -1,19 +1,21 @@
 //! Running a network over a data set.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
-use approx_data::{ImageSet, Normalization};
+use approx_data::batches::{self, prefetch};
+use approx_data::{ImageSource, Normalization, Skipped};
 use approx_models::{Network, SiteKind};
 use approx_ops::RangeStats;
 use candle_core::Device;
 
 use crate::error::{EvalError, RangeError, Result};
+use crate::memory;
 
 /// What to evaluate on, and how.
 pub struct Job<'a> {
     /// The images with their labels.
-    pub images: &'a ImageSet,
+    pub images: &'a dyn ImageSource,
     /// From 8-bit to what the network takes.
     pub normalization: Normalization,
     /// Images at a time.
@@ -90,10 +92,16 @@ pub struct SiteRange {
 pub struct Pass {
     /// Of each image.
     pub logits: Logits,
+    /// The class of each image.
+    pub labels: Vec<u16>,
+    /// Images that could not be decoded. They are in neither of the above.
+    pub skipped: Vec<Skipped>,
     /// Of each site, in the network's order.
     pub sites: Vec<SiteRange>,
-    /// How long the images took.
+    /// How long the images took, with waiting for them to be decoded.
     pub seconds: f64,
+    /// The largest resident memory of the process during the pass, in bytes, where the system tells.
+    pub peak_memory: Option<u64>,
 }
 
 impl Pass {
@@ -103,17 +111,21 @@ impl Pass {
     }
 
     /// Puts the batches' results together.
-    pub(crate) fn of(batches: Vec<Batch>, network: &Network) -> Self {
-        let classes = batches.first().map_or(1, |batch| batch.classes);
-        let mut values = Vec::new();
+    pub(crate) fn of(results: Vec<BatchResult>, network: &Network) -> Result<Self> {
+        let classes = results.iter().map(|result| result.classes).max().unwrap_or(0);
         let mut ranges = vec![RangeStats::default(); network.sites().len()];
-        let mut seconds = 0.0;
-        for batch in batches {
-            values.extend(batch.logits);
-            for (total, range) in ranges.iter_mut().zip(batch.ranges) {
+        let (mut values, mut labels, mut skipped, mut seconds) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+        for result in results {
+            values.extend(result.logits);
+            labels.extend(result.labels);
+            skipped.extend(result.skipped);
+            for (total, range) in ranges.iter_mut().zip(result.ranges) {
                 *total = total.merge(range);
             }
-            seconds += batch.seconds;
+            seconds += result.seconds;
+        }
+        if labels.is_empty() {
+            return Err(EvalError::AllSkipped { skipped });
         }
         let site = |(site, range): (&approx_models::Site, RangeStats)| SiteRange {
             name: site.name().to_owned(),
@@ -121,63 +133,107 @@ impl Pass {
             max_abs: range.max_abs,
         };
         let sites = network.sites().iter().zip(ranges).map(site).collect();
-        Self { logits: Logits::new(values, classes), sites, seconds }
+        Ok(Self {
+            logits: Logits::new(values, classes),
+            labels,
+            skipped,
+            sites,
+            seconds,
+            peak_memory: memory::peak(),
+        })
     }
 }
 
 /// The exact network's logits, and the range of each site: where the search for B starts.
 ///
 /// # Errors
-/// [`EvalError::NotFinite`] if the network overflows; the model's or candle's own.
+/// [`EvalError::NotFinite`] if the network overflows; [`EvalError::OutOfMemory`]; the data's, the model's or
+/// candle's own.
 pub fn exact_pass(job: &Job, network: &Network, observer: &dyn Observer) -> Result<Pass> {
-    let batches = job.batches()?;
+    let ranges = job.ranges()?;
+    memory::reset_peak();
     observer.pass_started("exact", job.images.len());
-    let mut results = Vec::with_capacity(batches.len());
-    for images in batches {
-        let batch = job.run(network, images.clone())?;
-        if let Some((site, range)) = first_out_of_range(network, &batch) {
+    let mut results = Vec::with_capacity(ranges.len());
+    job.for_each(&ranges, |images, batch, start| {
+        let result = job.run(network, batch, start)?;
+        if let Some((site, range)) = first_out_of_range(network, &result) {
             return Err(EvalError::NotFinite { site: site.to_owned(), value: range.max_abs, images });
         }
-        if let Some(&value) = batch.logits.iter().find(|logit| !logit.is_finite()) {
+        if let Some(&value) = result.logits.iter().find(|logit| !logit.is_finite()) {
             return Err(EvalError::NotFinite { site: "logits".to_owned(), value, images });
         }
         observer.advanced(images.len());
-        results.push(batch);
-    }
+        results.push(result);
+        Ok(())
+    })?;
     observer.pass_finished();
-    Ok(Pass::of(results, network))
+    Pass::of(results, network)
 }
 
 /// What came out of one batch.
-pub(crate) struct Batch {
+pub(crate) struct BatchResult {
     pub(crate) logits: Vec<f32>,
+    /// Logits of an image; 0 if all were skipped.
     pub(crate) classes: usize,
+    pub(crate) labels: Vec<u16>,
+    pub(crate) skipped: Vec<Skipped>,
     /// Of each site.
     pub(crate) ranges: Vec<RangeStats>,
     pub(crate) seconds: f64,
 }
 
 /// The first site that saw a value out of its range. Those after it may have seen the consequences.
-pub(crate) fn first_out_of_range<'n>(network: &'n Network, batch: &Batch) -> Option<(&'n str, RangeStats)> {
-    let mut sites = network.sites().iter().zip(&batch.ranges);
+pub(crate) fn first_out_of_range<'n>(
+    network: &'n Network,
+    result: &BatchResult,
+) -> Option<(&'n str, RangeStats)> {
+    let mut sites = network.sites().iter().zip(&result.ranges);
     sites.find(|(_, range)| range.out_of_range > 0).map(|(site, range)| (site.name(), *range))
 }
 
 impl Job<'_> {
-    pub(crate) fn batches(&self) -> Result<Vec<Range<usize>>> {
+    /// The images of each batch.
+    pub(crate) fn ranges(&self) -> Result<Vec<Range<usize>>> {
         if self.images.is_empty() {
             return Err(EvalError::NoImages);
         }
-        Ok(self.images.batches(self.batch_size).collect())
+        Ok(self.images.batches(self.batch_size))
     }
 
-    pub(crate) fn run(&self, network: &Network, images: Range<usize>) -> Result<Batch> {
-        let start = Instant::now();
-        let input = self.images.batch(images, &self.normalization, &self.device)?;
-        let output = network.forward(&input)?;
-        let (_, classes) = output.dims2()?;
-        let logits = output.flatten_all()?.to_vec1()?;
-        let ranges = network.sites().iter().map(approx_models::Site::take_range).collect();
-        Ok(Batch { logits, classes, ranges, seconds: start.elapsed().as_secs_f64() })
+    /// Calls `consume` with each range, its batch, and since when that was waited for.
+    pub(crate) fn for_each(
+        &self,
+        ranges: &[Range<usize>],
+        mut consume: impl FnMut(Range<usize>, &batches::Batch, Instant) -> Result<()>,
+    ) -> Result<()> {
+        let mut start = Instant::now();
+        prefetch(self.images, ranges, &self.normalization, &self.device, |index, batch| {
+            consume(ranges[index].clone(), &batch, start)?;
+            start = Instant::now();
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    pub(crate) fn run(
+        &self,
+        network: &Network,
+        batch: &batches::Batch,
+        start: Instant,
+    ) -> Result<BatchResult> {
+        let (logits, classes) = match &batch.images {
+            None => (Vec::new(), 0),
+            Some(images) => network
+                .forward(images)
+                .and_then(|output| Ok((output.flatten_all()?.to_vec1()?, output.dims2()?.1)))
+                .map_err(|error| EvalError::of_model(error, self.batch_size))?,
+        };
+        Ok(BatchResult {
+            logits,
+            classes,
+            labels: batch.labels.clone(),
+            skipped: batch.skipped.clone(),
+            ranges: network.sites().iter().map(approx_models::Site::take_range).collect(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
     }
 }

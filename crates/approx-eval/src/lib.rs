@@ -20,10 +20,11 @@
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
 //! let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.02; shape.iter().product()]);
 //!
-//! let exact = exact_pass(&job, &backbone.build(&weights, &ActivationPolicy::exact())?, &())?;
+//! let mut network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let exact = exact_pass(&job, &network, &())?;
 //! let search = Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 };
-//! let found = approximate_pass(&job, &exact, search, &(), |bounds| {
-//!     backbone.build(&weights, &ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool))
+//! let found = approximate_pass(&job, &exact, &mut network, search, &(), |bounds| {
+//!     ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool)
 //! })?;
 //! assert!(found.pass.sites.iter().all(|site| f64::from(site.max_abs) <= found.bounds.relu));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -33,6 +34,7 @@ pub mod bound_search;
 pub mod compare;
 pub mod error;
 pub mod evaluate;
+mod memory;
 pub mod output;
 pub mod report;
 

@@ -55,7 +55,7 @@ fn parent(path: &Path) -> &Path {
 ///
 /// # Errors
 /// [`EvalError::Write`] with the path.
-pub fn write_logits(path: &Path, exact: &Logits, approx: &Logits, labels: &[u8]) -> Result<()> {
+pub fn write_logits(path: &Path, exact: &Logits, approx: &Logits, labels: &[u16]) -> Result<()> {
     let tensor = |logits: &Logits| {
         let shape = (labels.len(), logits.classes());
         Tensor::from_slice(logits.values(), shape, &Device::Cpu)

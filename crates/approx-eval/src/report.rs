@@ -31,8 +31,10 @@ pub struct Report {
     pub b_relu: Option<f64>,
     /// The bound for max-pooling; where it started if the network has none.
     pub b_max: Option<f64>,
-    /// How many images.
+    /// How many images were evaluated.
     pub images: usize,
+    /// Images that could not be decoded, by name. They are not among `images`.
+    pub skipped: Vec<SkippedImage>,
     /// Images at a time.
     pub batch_size: usize,
     /// The exact network.
@@ -60,6 +62,8 @@ pub struct ExactResult {
     pub seconds: f64,
     /// Throughput.
     pub images_per_second: f64,
+    /// Peak resident memory of the process during the pass; `null` where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// Results of the approximate network.
@@ -81,6 +85,17 @@ pub struct ApproxResult {
     pub passes: usize,
     /// What those took in all.
     pub search_seconds: f64,
+    /// Peak resident memory of the process during the passes; `null` where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// An image that could not be decoded.
+#[derive(Debug, Clone, Serialize)]
+pub struct SkippedImage {
+    /// Its file, or its place in one.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// A site's inputs.
@@ -137,6 +152,10 @@ impl Report {
             max_abs: exact.max_abs,
             approx_max_abs: approx.max_abs,
         };
+        let skipped = |image: &approx_data::Skipped| SkippedImage {
+            name: image.name.clone(),
+            reason: image.reason.clone(),
+        };
         Self {
             version: env!("CARGO_PKG_VERSION"),
             dataset,
@@ -149,11 +168,13 @@ impl Report {
             b_relu: alpha.map(|_| approx.bounds.relu),
             b_max: alpha.map(|_| approx.bounds.max_pool),
             images,
+            skipped: exact.skipped.iter().map(skipped).collect(),
             batch_size,
             exact: ExactResult {
                 accuracy: comparison.exact_accuracy,
                 seconds: exact.seconds,
                 images_per_second: per_second(exact.seconds),
+                peak_memory_bytes: exact.peak_memory,
             },
             approx: ApproxResult {
                 accuracy: comparison.approx_accuracy,
@@ -164,6 +185,7 @@ impl Report {
                 images_per_second: per_second(approx.pass.seconds),
                 passes: approx.passes,
                 search_seconds: approx.search_seconds,
+                peak_memory_bytes: approx.pass.peak_memory,
             },
             relative_difference: Some(comparison.relative_difference()).filter(|d| d.is_finite()),
             sites: exact.sites.iter().zip(&approx.pass.sites).map(site).collect(),

@@ -30,9 +30,9 @@ impl Demo {
     fn search(&self, alpha: u8, start: f64, step: f64) -> Result<ApproximatePass, EvalError> {
         let search = Search { start: Bounds { relu: start, max_pool: start }, step };
         let alpha = Alpha::new(alpha).unwrap();
-        approximate_pass(&job(&self.images), &self.exact, search, &(), |bounds| {
-            let policy = ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool);
-            resnet20().build(&self.weights, &policy)
+        let mut network = resnet20().build(&self.weights, &ActivationPolicy::exact()).unwrap();
+        approximate_pass(&job(&self.images), &self.exact, &mut network, search, &(), |bounds| {
+            ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
         })
     }
 }

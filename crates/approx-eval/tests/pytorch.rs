@@ -37,16 +37,16 @@ fn classes_logits_and_range_errors_are_pytorchs() {
     let images = demo::images();
     let job =
         Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 125, device: Device::Cpu };
-    let exact =
-        exact_pass(&job, &backbone.build(&weights, &ActivationPolicy::exact()).unwrap(), &()).unwrap();
+    let mut network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+    let exact = exact_pass(&job, &network, &()).unwrap();
     assert!(differences(&exact.logits, &golden.exact_argmax) <= 2);
 
     let search = Search { start: Bounds { relu: golden.bound, max_pool: golden.bound }, step: 0.0 };
     assert_eq!(golden.alpha.len(), 9);
     for (alpha, expected) in golden.alpha {
         let alpha: Alpha = alpha.parse().unwrap();
-        let result = approximate_pass(&job, &exact, search, &(), |bounds| {
-            backbone.build(&weights, &ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool))
+        let result = approximate_pass(&job, &exact, &mut network, search, &(), |bounds| {
+            ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
         });
         match expected {
             Approximate::RangeError { range_error } => {

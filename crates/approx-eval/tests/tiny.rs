@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
-use approx_data::{ImageSet, Normalization};
+use approx_data::{ImageSet, ImageSource, Normalization, RawBatch, Skipped};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
     ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report, Search,
@@ -18,46 +20,60 @@ use serde_json::json;
 /// Images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
 /// values, multiplied once more, ReLU; of these a logit for each of two classes.
 struct Tiny {
-    gains: Tensor,
+    /// Before the pooling, and before ReLU.
+    gains: Arc<Mutex<([f32; 3], f32)>>,
     pool: layers::MaxPool,
-    between: Tensor,
     relu: layers::Relu,
     head: layers::Linear,
 }
 
 impl Forward for Tiny {
     fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
-        let xs = self.pool.forward(&images.broadcast_mul(&self.gains)?)?;
-        let xs = self.relu.forward(&xs.flatten_from(1)?.broadcast_mul(&self.between)?)?;
+        let (gains, between) = *self.gains.lock().unwrap();
+        let xs = self.pool.forward(&images.broadcast_mul(&tensor(&gains, &[1, 3, 1, 1]))?)?;
+        let xs = self.relu.forward(&xs.flatten_from(1)?.broadcast_mul(&tensor(&[between], &[1]))?)?;
         self.head.forward(&xs)
     }
 }
 
-/// The network with these gains before the pooling and before ReLU.
-fn tiny(gains: [f32; 3], between: f32, policy: &ActivationPolicy) -> ModelResult<Network> {
-    let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+}
+
+/// The exact network with these gains before the pooling and before ReLU.
+fn tiny(gains: [f32; 3], between: f32) -> Network {
+    let gains = Arc::new(Mutex::new((gains, between)));
+    tiny_that_changes(&gains)
+}
+
+/// The exact network whose gains can be changed later.
+fn tiny_that_changes(gains: &Arc<Mutex<([f32; 3], f32)>>) -> Network {
+    let gains = gains.clone();
     let tensors = HashMap::from([
-        ("gains".to_owned(), tensor(&gains, &[1, 3, 1, 1])),
-        ("between".to_owned(), tensor(&[between], &[1])),
         ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
         ("head.bias".to_owned(), tensor(&[0.125, -0.125], &[2])),
     ]);
-    let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned())?;
-    Network::build(&weights, policy, |b| {
+    let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned()).unwrap();
+    let network = Network::build(&weights, &ActivationPolicy::exact(), |b| {
         Ok(Tiny {
-            gains: b.tensor("gains", &[1, 3, 1, 1])?,
-            pool: b.max_pool("pool", PoolSpec::new(2, 2, 0)?)?,
-            between: b.tensor("between", &[1])?,
-            relu: b.relu("relu")?,
+            gains,
+            pool: b.max_pool("pool", PoolSpec::new(2, 2, 0)?),
+            relu: b.relu("relu"),
             head: b.linear("head", 3, 2)?,
         })
-    })
+    });
+    network.unwrap()
+}
+
+/// The approximation with alpha 14.
+fn minimax(bounds: Bounds) -> ActivationPolicy {
+    ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool)
 }
 
 /// Images of one colour each.
 fn images(colours: &[[u8; 3]]) -> ImageSet {
     let pixels = colours.iter().flatten().flat_map(|&value| [value; 4]).collect();
-    let labels = (0..colours.len()).map(|i| (i % 2) as u8).collect();
+    let labels = (0..colours.len()).map(|i| (i % 2) as u16).collect();
     ImageSet::new(pixels, labels, (2, 2), 2)
 }
 
@@ -72,7 +88,7 @@ const SEVEN: [[u8; 3]; 7] = [[4, 0, 0], [1, 2, 3], [6, 0, 1], [0, 5, 0], [2, 11,
 
 /// The exact network whose gains are all 1.
 fn exact(images: &ImageSet) -> Pass {
-    exact_pass(&job(images, 2), &tiny([1.0; 3], 1.0, &ActivationPolicy::exact()).unwrap(), &()).unwrap()
+    exact_pass(&job(images, 2), &tiny([1.0; 3], 1.0), &()).unwrap()
 }
 
 fn search(relu: f64, max_pool: f64, step: f64) -> Search {
@@ -222,9 +238,11 @@ impl Case {
         observer: &dyn Observer,
     ) -> approx_eval::Result<ApproximatePass> {
         let images = images(&SEVEN);
-        approximate_pass(&job(&images, batch_size), &exact(&images), search, observer, |bounds| {
-            let (gains, between) = (self.gains)(bounds);
-            tiny(gains, between, &ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool))
+        let gains = Arc::new(Mutex::new(([0.0; 3], 0.0)));
+        let (job, mut network) = (job(&images, batch_size), tiny_that_changes(&gains));
+        approximate_pass(&job, &exact(&images), &mut network, search, observer, |bounds| {
+            *gains.lock().unwrap() = (self.gains)(bounds);
+            ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
         })
     }
 
@@ -308,11 +326,13 @@ fn without_a_step_the_first_value_out_of_range_is_an_error() {
 #[test]
 fn a_search_without_end_gives_up() {
     let images = images(&[[1, 0, 0]]);
-    let error = approximate_pass(&job(&images, 1), &exact(&images), search(5.0, 5.0, 5.0), &(), |bounds| {
-        let gain = bounds.max_pool as f32 + 1.0;
-        tiny([gain; 3], 1.0, &ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool))
-    });
-    let error = error.unwrap_err();
+    let gains = Arc::new(Mutex::new(([0.0; 3], 1.0)));
+    let (job, search, mut network) = (job(&images, 1), search(5.0, 5.0, 5.0), tiny_that_changes(&gains));
+    let error = approximate_pass(&job, &exact(&images), &mut network, search, &(), |bounds| {
+        gains.lock().unwrap().0 = [bounds.max_pool as f32 + 1.0; 3];
+        minimax(bounds)
+    })
+    .unwrap_err();
     assert!(matches!(&error, EvalError::SearchGaveUp { last, .. } if last.site == "pool"), "{error}");
     assert!(error.to_string().starts_with("the search for B gave up after "), "{error}");
 }
@@ -326,7 +346,7 @@ fn an_overflow_is_an_error_that_names_the_first_site_it_reaches() {
         ([1.0; 3], 1e38, "relu", 0..2),
         ([0.0, 1.0, 0.0], 4e37, "relu", 4..6),
     ] {
-        let network = tiny(gains, between, &ActivationPolicy::exact()).unwrap();
+        let network = tiny(gains, between);
         let error = exact_pass(&job(&images, 2), &network, &()).unwrap_err();
         let EvalError::NotFinite { site: named, value, images } = &error else { panic!("{error}") };
         assert_eq!((named.as_str(), *value, images), (site, f32::INFINITY, &batch), "{error}");
@@ -341,10 +361,9 @@ fn an_overflow_of_the_approximate_network_is_no_reason_to_search() {
     for (gains, between, expected) in [([1e38, 1.0, 1.0], 1.0, "pool"), ([1.0; 3], 1e38, "relu")] {
         for step in [0.0, 5.0] {
             let (search, diary) = (search(50.0, 50.0, step), Diary::default());
-            let found = approximate_pass(&job(&images, 2), &exact(&images), search, &diary, |bounds| {
-                tiny(gains, between, &ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool))
-            });
-            let error = found.unwrap_err();
+            let (job, mut network) = (job(&images, 2), tiny(gains, between));
+            let error =
+                approximate_pass(&job, &exact(&images), &mut network, search, &diary, minimax).unwrap_err();
             let EvalError::NotFinite { site, images, .. } = &error else { panic!("{error}") };
             assert_eq!((site.as_str(), images), (expected, &(0..2)), "{error}");
             assert!(diary.widened().is_empty());
@@ -355,13 +374,12 @@ fn an_overflow_of_the_approximate_network_is_no_reason_to_search() {
 #[test]
 fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
     let images = images(&[[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 3]]);
-    let build = |policy: &ActivationPolicy| tiny([1.0; 3], 1e25, policy);
-    let exact = exact_pass(&job(&images, 2), &build(&ActivationPolicy::exact()).unwrap(), &()).unwrap();
+    let mut network = tiny([1.0; 3], 1e25);
+    let exact = exact_pass(&job(&images, 2), &network, &()).unwrap();
     for (method, policy) in [("square", ActivationPolicy::square()), ("relu_aq", ActivationPolicy::relu_aq())]
     {
-        let found =
-            approximate_pass(&job(&images, 2), &exact, search(5.0, 5.0, 5.0), &(), |_| build(&policy))
-                .unwrap();
+        let (job, search) = (job(&images, 2), search(5.0, 5.0, 5.0));
+        let found = approximate_pass(&job, &exact, &mut network, search, &(), |_| policy.clone()).unwrap();
         assert_eq!(found.passes, 1, "{method}");
         let comparison = Comparison::new(&exact.logits, &found.pass.logits, images.labels());
         assert_eq!(
@@ -403,7 +421,7 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
 fn progress_adds_up_to_the_images_of_each_pass() {
     for batch_size in [1, 2, 3, 7, 100] {
         let (images, diary) = (images(&SEVEN), Diary::default());
-        let network = tiny([1.0; 3], 1.0, &ActivationPolicy::exact()).unwrap();
+        let network = tiny([1.0; 3], 1.0);
         exact_pass(&job(&images, batch_size), &network, &diary).unwrap();
         assert_eq!(diary.passes(), [("exact".to_owned(), 7, 7)]);
         for case in &CASES {
@@ -421,11 +439,92 @@ fn progress_adds_up_to_the_images_of_each_pass() {
 #[test]
 fn no_images_are_an_error() {
     let (none, some) = (images(&[]), images(&SEVEN));
-    let build = || tiny([1.0; 3], 1.0, &ActivationPolicy::exact());
-    let exactly = exact_pass(&job(&none, 2), &build().unwrap(), &()).err();
+    let mut network = tiny([1.0; 3], 1.0);
+    let exactly = exact_pass(&job(&none, 2), &network, &()).err();
+    let search = search(5.0, 5.0, 5.0);
     let approximately =
-        approximate_pass(&job(&none, 2), &exact(&some), search(5.0, 5.0, 5.0), &(), |_| build()).err();
+        approximate_pass(&job(&none, 2), &exact(&some), &mut network, search, &(), minimax).err();
     for error in [exactly, approximately] {
         assert!(matches!(error, Some(EvalError::NoImages)), "{error:?}");
+    }
+}
+
+/// Images of which some cannot be decoded.
+struct Damaged {
+    images: ImageSet,
+    skipped: &'static [usize],
+}
+
+impl ImageSource for Damaged {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn classes(&self) -> usize {
+        2
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (2, 2)
+    }
+
+    fn load(&self, range: Range<usize>) -> approx_data::Result<RawBatch> {
+        let mut batch = RawBatch::default();
+        for index in range {
+            if self.skipped.contains(&index) {
+                let skipped = Skipped { name: format!("{index}.png"), reason: "cut short".to_owned() };
+                batch.skipped.push(skipped);
+            } else {
+                batch.pixels.extend(self.images.image(index));
+                batch.labels.push(self.images.labels()[index]);
+            }
+        }
+        Ok(batch)
+    }
+}
+
+#[test]
+fn skipped_images_are_in_no_result_but_the_list() {
+    // The third batch is wholly skipped.
+    let damaged = Damaged { images: images(&SEVEN), skipped: &[1, 4, 5] };
+    let job = |images| Job { images, ..job(&damaged.images, 2) };
+    let mut network = tiny([1.0; 3], 1.0);
+    let whole = exact(&damaged.images);
+    let exact = exact_pass(&job(&damaged), &network, &()).unwrap();
+    assert_eq!(exact.labels, [0, 0, 1, 0]);
+    let kept = [0, 2, 3, 6].map(|i| [whole.logits.values()[2 * i], whole.logits.values()[2 * i + 1]]);
+    assert_eq!(exact.logits.values(), kept.as_flattened());
+
+    let found =
+        approximate_pass(&job(&damaged), &exact, &mut network, search(5.0, 5.0, 5.0), &(), minimax).unwrap();
+    for pass in [&exact, &found.pass] {
+        let names: Vec<_> = pass.skipped.iter().map(|skipped| skipped.name.as_str()).collect();
+        assert_eq!(names, ["1.png", "4.png", "5.png"]);
+        assert_eq!(pass.logits.predictions().len(), pass.labels.len());
+    }
+
+    let damaged = Damaged { images: images(&SEVEN[..2]), skipped: &[0, 1] };
+    let error = exact_pass(&job(&damaged), &network, &()).unwrap_err().to_string();
+    assert_eq!(error, "none of the 2 images could be decoded; the first is 0.png: cut short");
+}
+
+#[test]
+fn a_batch_that_the_device_cannot_hold_is_an_error_that_names_a_smaller_one() {
+    struct Full;
+
+    impl Forward for Full {
+        fn forward(&self, _: &Tensor) -> ModelResult<Tensor> {
+            let text = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+            Err(candle_core::Error::Msg(text.to_owned()).into())
+        }
+    }
+
+    let images = images(&SEVEN);
+    let weights = Weights::generate(Device::Cpu, |_, _| unreachable!("it has no weights"));
+    let network = Network::build(&weights, &ActivationPolicy::exact(), |_| Ok(Full)).unwrap();
+    for (batch_size, advice) in [(7, "does not hold a batch of 7 images; try 3: "), (1, "of 1 images: ")] {
+        let error = exact_pass(&job(&images, batch_size), &network, &()).unwrap_err();
+        assert!(matches!(error, EvalError::OutOfMemory { .. }), "{error}");
+        assert!(error.to_string().contains(advice), "{error}");
     }
 }

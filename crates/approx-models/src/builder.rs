@@ -72,7 +72,7 @@ impl<'a> NetBuilder<'a> {
     /// The tensor called `name` here.
     ///
     /// # Errors
-    /// candle's; a missing or misshapen tensor is reported when the network is complete, and zeros stand for it
+    /// [`WeightsError`] where it cannot be read or is not finite; a missing or misshapen tensor is reported when the network is complete, and zeros stand for it
     /// until then.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let name = self.name(name);
@@ -127,7 +127,7 @@ impl<'a> NetBuilder<'a> {
             Ok((weight, bias.then(|| b.tensor("bias", &[outputs])).transpose()?))
         })?;
         let [scale, shift, mean, variance] = self.pp(norm, |b| -> Result<_> {
-            let tensor = |name| b.tensor(name, &[outputs])?.to_dtype(DType::F64).map_err(ModelError::from);
+            let tensor = |name| Ok::<_, ModelError>(b.tensor(name, &[outputs])?.to_dtype(DType::F64)?);
             Ok([tensor("weight")?, tensor("bias")?, tensor("running_mean")?, tensor("running_var")?])
         })?;
         // y = (conv(x) + bias − mean) · factor + shift, in float64 and rounded once.

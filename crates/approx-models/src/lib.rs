@@ -2,14 +2,14 @@
 //!
 //! No block names ReLU or max-pooling: it asks its [`NetBuilder`] for "the ReLU called `relu1`", and an
 //! [`ActivationPolicy`] says what that is, everywhere or at one site. The same definition is so the exact
-//! network and every approximation of it (Lee et al., arXiv 2105.10879). Tensors have the names of the authors' weights, or of
-//! torchvision's, and every activation is a [`Site`] named in their style (`layer1.0.relu2`) that reports the
-//! range of its inputs.
+//! network and every approximation of it (Lee et al., arXiv 2105.10879). Tensors have the names of the authors'
+//! weights, or of torchvision's, and every activation is a [`Site`] named in their style (`layer1.0.relu2`) that
+//! reports the range of its inputs.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`policy`] | [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site |
-//! | [`weights`] | [`Weights`] from `.pt`, `.safetensors`, tensors or a function |
+//! | [`weights`] | [`Weights`] from `.pt`, `.pth`, `.safetensors`, tensors or a function |
 //! | [`builder`] | [`NetBuilder`]: weights, policy and path |
 //! | [`layers`] | convolution with folded batch norm, linear layer, activation sites |
 //! | [`network`] | [`Network`]: a built model and its sites |

@@ -114,7 +114,7 @@ impl Network {
     ///
     /// let weights = Weights::generate(Device::Cpu, |_name, shape| vec![1.0; shape.iter().product()]);
     /// let network = Network::build(&weights, &ActivationPolicy::square(), |b| {
-    ///     Ok(Tiny(b.linear("fc", 4, 10)?, b.relu("relu")?))
+    ///     Ok(Tiny(b.linear("fc", 4, 10)?, b.relu("relu")))
     /// })?;
     /// let logits = network.forward(&Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?)?;
     /// assert_eq!(logits.to_vec2::<f32>()?, [[25.0; 10]]);

@@ -4,7 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor, pickle, safetensors};
+use candle_core::{DType, Device, Tensor, safetensors};
+use torch_checkpoint::CheckpointError;
+
+use file::WeightsFile;
+
+mod file;
+mod rename;
 
 /// Named tensors to build a network from.
 pub struct Weights {
@@ -18,6 +24,8 @@ type Generator = dyn Fn(&str, &[usize]) -> Vec<f32> + Send + Sync;
 
 enum Source {
     Tensors(HashMap<String, Tensor>),
+    /// With the name in the file and the shape of each tensor by the name that models request.
+    File(WeightsFile, HashMap<String, (String, Vec<usize>)>),
     Generator(Box<Generator>),
 }
 
@@ -36,15 +44,16 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// The file is not what its name says, or is cut short.
-    #[error("{}: not a readable {format} file (truncated or of another kind?): {reason}", path.display())]
+    #[error("{}: not a readable safetensors file (truncated or of another kind?): {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What it should be.
-        format: &'static str,
         /// What the reader said.
         reason: String,
     },
+    /// A PyTorch file that cannot be read.
+    #[error(transparent)]
+    Checkpoint(Box<CheckpointError>),
     /// The file holds no tensors.
     #[error("{}: holds no tensors; a PyTorch state_dict is expected, as saved by torch.save(model.state_dict(), …)", .0.display())]
     Empty(PathBuf),
@@ -71,6 +80,12 @@ pub enum WeightsError {
     /// candle could not move or convert a tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<CheckpointError> for WeightsError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Checkpoint(Box::new(error))
+    }
 }
 
 /// How weights and a network differ.
@@ -117,29 +132,25 @@ impl fmt::Display for Mismatch {
 }
 
 impl Weights {
-    /// Reads a PyTorch state_dict (`.pt`, `.pth` as zip files) or `.safetensors`. Numbers of other float types
-    /// become float32; names lose the prefix `module.` that `torch.nn.DataParallel` adds.
+    /// Opens a PyTorch state_dict (`.pt`, `.pth`, of any version since 0.1.10) or `.safetensors`. Tensors are read
+    /// when a network is built, one at a time. Numbers of other float types become float32; names lose the prefix
+    /// `module.` that `torch.nn.DataParallel` adds, and those of timm's VGG become torchvision's.
     ///
     /// # Errors
-    /// [`WeightsError`], with the file and what is wrong with it; NaN and infinities are refused.
+    /// [`WeightsError`], with the file and what is wrong with it.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, WeightsError> {
         let path = path.as_ref();
-        let origin = path.display().to_string();
-        let io = |source| WeightsError::Io { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(io)?.is_dir() {
-            return Err(io(std::io::ErrorKind::IsADirectory.into()));
+        let file = WeightsFile::open(path)?;
+        let mut names = HashMap::new();
+        for (stored, shape) in file.tensors() {
+            let (name, shape) = rename::rename(&stored, &shape);
+            names.insert(name, (stored, shape));
         }
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let (format, tensors) = match extension {
-            "safetensors" => ("safetensors", safetensors::load(path, &Device::Cpu)),
-            "pt" | "pth" => ("PyTorch (zip)", read_pytorch(path)),
-            _ => return Err(WeightsError::UnknownFormat(path.to_owned())),
-        };
-        let tensors = tensors.map_err(|error| malformed(path, format, &error))?;
-        if tensors.is_empty() {
+        if names.is_empty() {
             return Err(WeightsError::Empty(path.to_owned()));
         }
-        Self::from_tensors(tensors, device, origin)
+        let source = Source::File(file, names);
+        Ok(Self { source, device: device.clone(), origin: path.display().to_string() })
     }
 
     /// Reads the contents of a `.safetensors` file. `origin` names them in errors.
@@ -148,7 +159,7 @@ impl Weights {
     /// As [`Weights::load`].
     pub fn from_safetensors(bytes: &[u8], device: &Device, origin: &str) -> Result<Self, WeightsError> {
         let tensors = safetensors::load_buffer(bytes, &Device::Cpu)
-            .map_err(|error| malformed(Path::new(origin), "safetensors", &error))?;
+            .map_err(|error| malformed(Path::new(origin), &error))?;
         Self::from_tensors(tensors, device, origin.to_owned())
     }
 
@@ -163,17 +174,14 @@ impl Weights {
     ) -> Result<Self, WeightsError> {
         let mut checked = HashMap::with_capacity(tensors.len());
         for (name, tensor) in tensors {
-            let name = name.strip_prefix("module.").map_or(name.clone(), str::to_owned);
+            let (name, shape) = rename::rename(&name, tensor.dims());
             if !tensor.dtype().is_float() {
                 // Counters, such as `num_batches_tracked`.
                 checked.insert(name, tensor);
                 continue;
             }
-            let tensor = tensor.to_dtype(DType::F32)?;
-            let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
-            if let Some((index, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-                return Err(WeightsError::NotFinite { origin, tensor: name, index, value });
-            }
+            let tensor = tensor.to_dtype(DType::F32)?.reshape(shape)?;
+            check_finite(&origin, &name, &tensor.flatten_all()?.to_vec1()?)?;
             checked.insert(name, tensor.to_device(device)?);
         }
         Ok(Self { source: Source::Tensors(checked), device: device.clone(), origin })
@@ -207,7 +215,7 @@ impl Weights {
         &self,
         name: &str,
         shape: &[usize],
-    ) -> candle_core::Result<Result<Tensor, Option<Vec<usize>>>> {
+    ) -> Result<Result<Tensor, Option<Vec<usize>>>, WeightsError> {
         match &self.source {
             Source::Generator(generate) => {
                 Ok(Ok(Tensor::from_vec(generate(name, shape), shape, &self.device)?))
@@ -217,44 +225,40 @@ impl Weights {
                 Some(tensor) => Err(Some(tensor.dims().to_vec())),
                 None => Err(None),
             }),
+            Source::File(file, names) => match names.get(name) {
+                Some((stored, found)) if found == shape => {
+                    let values = file.read(stored)?;
+                    check_finite(&self.origin, name, &values)?;
+                    Ok(Ok(Tensor::from_vec(values, shape, &self.device)?))
+                }
+                Some((_, found)) => Ok(Err(Some(found.clone()))),
+                None => Ok(Err(None)),
+            },
         }
     }
 
     /// The names that there are; none for a generator, which has every name.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let tensors = match &self.source {
-            Source::Tensors(tensors) => Some(tensors),
-            Source::Generator(_) => None,
-        };
-        tensors.into_iter().flat_map(|tensors| tensors.keys().map(String::as_str))
+    pub(crate) fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match &self.source {
+            Source::Tensors(tensors) => Box::new(tensors.keys().map(String::as_str)),
+            Source::File(_, names) => Box::new(names.keys().map(String::as_str)),
+            Source::Generator(_) => Box::new(std::iter::empty()),
+        }
     }
 }
 
-fn malformed(path: &Path, format: &'static str, error: &candle_core::Error) -> WeightsError {
+fn check_finite(origin: &str, tensor: &str, values: &[f32]) -> Result<(), WeightsError> {
+    match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some((index, &value)) => {
+            let (origin, tensor) = (origin.to_owned(), tensor.to_owned());
+            Err(WeightsError::NotFinite { origin, tensor, index, value })
+        }
+    }
+}
+
+fn malformed(path: &Path, error: &candle_core::Error) -> WeightsError {
     // The first line: the rest may be a backtrace.
     let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-    WeightsError::Malformed { path: path.to_owned(), format, reason }
-}
-
-/// A state_dict, or one under the key `state_dict` of a checkpoint.
-fn read_pytorch(path: &Path) -> candle_core::Result<HashMap<String, Tensor>> {
-    let infos = pickle::read_pth_tensor_info(path, false, None)?;
-    let key = if infos.is_empty() { Some("state_dict") } else { None };
-    let file = match pickle::PthTensors::new(path, key) {
-        Err(_) if key.is_some() => return Ok(HashMap::new()),
-        file => file?,
-    };
-    let mut tensors = HashMap::new();
-    for (name, info) in file.tensor_infos() {
-        // candle 0.11 skips as many bytes as it should skip elements.
-        if info.layout.start_offset() != 0 {
-            candle_core::bail!(
-                "`{name}` is a view into another tensor; save a copy of it (`tensor.clone()`)"
-            );
-        }
-        if let Some(tensor) = file.get(name)? {
-            tensors.insert(name.clone(), tensor);
-        }
-    }
-    Ok(tensors)
+    WeightsError::Malformed { path: path.to_owned(), reason }
 }

@@ -27,7 +27,7 @@ impl Forward for Linear {
 
 #[test]
 fn pytorch_files_are_read() {
-    for name in ["state_dict.pt", "checkpoint.pt", "half.pt"] {
+    for name in ["state_dict.pt", "checkpoint.pt", "half.pt", "legacy.pth"] {
         let weights = Weights::load(fixture(name), &Device::Cpu).unwrap();
         let network =
             Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)));
@@ -35,6 +35,45 @@ fn pytorch_files_are_read() {
         let ys = network.unwrap().forward(&xs).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(ys, [[210.5, 542.5]], "{name}");
     }
+}
+
+#[test]
+fn views_into_another_tensor_are_read() {
+    let weights = Weights::load(fixture("view.pt"), &Device::Cpu).unwrap();
+    let network = Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)));
+    let xs = Tensor::new(&[[1f32, 10.0, 100.0]], &Device::Cpu).unwrap();
+    // fc.weight is 2 to 7, fc.bias 0 and 1.
+    assert_eq!(network.unwrap().forward(&xs).unwrap().to_vec2::<f32>().unwrap(), [[432.0, 766.0]]);
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused_when_the_network_is_built() {
+    let build = |file: &str| {
+        let weights = Weights::load(fixture(file), &Device::Cpu).unwrap();
+        Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)))
+    };
+    let error = build("nan.pt").err().unwrap().to_string();
+    assert!(error.ends_with("nan.pt: `fc.bias` has the value NaN at index 1"), "{error}");
+}
+
+/// A head for training that a network does not use.
+#[test]
+fn ignored_parts_may_be_there_or_not() {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let fc = [("fc.weight", zeros(&[2, 3])), ("fc.bias", zeros(&[2]))];
+    let aux = [("aux.conv.weight", zeros(&[1])), ("auxiliary", zeros(&[1]))];
+    let build = |tensors: &[(&str, Tensor)]| {
+        let tensors = tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+        let weights = Weights::from_tensors(tensors, &Device::Cpu, "w".to_owned()).unwrap();
+        Network::build(&weights, &ActivationPolicy::exact(), |b| {
+            b.ignore("aux");
+            Ok(Linear(b.linear("fc", 3, 2)?))
+        })
+    };
+    assert!(build(&fc).is_ok());
+    assert!(build(&[&fc[..], &aux[..1]].concat()).is_ok());
+    let error = build(&[&fc[..], &aux[..]].concat()).err().unwrap().to_string();
+    assert!(error.ends_with("1 tensor is unused: auxiliary"), "{error}");
 }
 
 #[test]
@@ -47,14 +86,16 @@ fn unreadable_files_are_refused_with_their_name_and_the_reason() {
     };
     let good = std::fs::read(fixture("state_dict.pt")).unwrap();
     let cases = [
-        (write("cut.pt", &good[..good.len() / 2]), "cut.pt: not a readable PyTorch (zip) file"),
-        (write("empty.pt", b""), "empty.pt: not a readable PyTorch (zip) file"),
-        (write("text.pt", b"hello, world"), "text.pt: not a readable PyTorch (zip) file"),
+        (
+            write("cut.pt", &good[..good.len() / 2]),
+            "cut.pt: not a readable zip archive (truncated or damaged?)",
+        ),
+        (write("empty.pt", b""), "empty.pt: not a PyTorch checkpoint"),
+        (write("text.pt", b"hello, world"), "text.pt: not a PyTorch checkpoint"),
         (write("foreign.safetensors", &good), "foreign.safetensors: not a readable safetensors file"),
         (write("weights.bin", &good), "weights.bin: weights are read from .pt, .pth or .safetensors files"),
-        (fixture("no_tensors.pt"), "no_tensors.pt: holds no tensors"),
-        (fixture("view.pt"), "`fc.weight` is a view into another tensor"),
-        (fixture("nan.pt"), "nan.pt: `fc.bias` has the value NaN at index 1"),
+        (fixture("no_tensors.pt"), "no_tensors.pt: holds "),
+        (write("cut.safetensors", &32u64.to_le_bytes()), "a header of 32 bytes in a file of 8"),
         (folder.path().join("missing.pt"), "missing.pt: No such file"),
         (folder.path().to_owned(), "is a directory"),
     ];

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use approx_fetch::Mirror;
 use approx_ops::MinimaxRelu;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
 
 /// Evaluate a network exactly and with its ReLUs and max-poolings replaced by what homomorphic encryption can
@@ -21,22 +21,67 @@ pub struct Cli {
     pub verbose: u8,
 }
 
+impl Cli {
+    /// The program's arguments; exits if they are wrong.
+    pub fn from_arguments() -> Self {
+        let matches = Self::whole().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command with the defaults of each data set.
+    fn whole() -> clap::Command {
+        Self::command().mut_subcommand("imagenet", |command| {
+            IMAGENET_DEFAULTS.into_iter().fold(command, |command, (name, value)| {
+                command.mut_arg(name, |argument| argument.default_value(value))
+            })
+        })
+    }
+}
+
+/// Where they differ from CIFAR-10's.
+const IMAGENET_DEFAULTS: [(&str, &str); 6] = [
+    ("backbone", "resnet152"),
+    ("b_relu", "100"),
+    ("b_max", "10"),
+    ("b_search", "10"),
+    ("params_name", "torchvision"),
+    ("batch_inf", "16"),
+];
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Evaluate a CIFAR-10 network; fetches its weights and the data set if they are missing
-    Cifar10(Cifar10Args),
+    Cifar10(NetworkArgs),
+    /// Evaluate an ImageNet network; fetches its weights if they are missing
+    #[command(name = "imagenet")]
+    ImageNet(ImageNetArgs),
     /// Evaluate an embedded network on 1,000 embedded images over alpha 8 to 14; needs no download
     Demo(DemoArgs),
 }
 
+impl Command {
+    pub fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Cifar10(args) => &args.common,
+            Self::ImageNet(args) => &args.network.common,
+            Self::Demo(args) => &args.common,
+        }
+    }
+}
+
+/// A network that is trained for a data set. The defaults are CIFAR-10's.
 #[derive(Debug, Args)]
-pub struct Cifar10Args {
-    /// resnet20, resnet32, resnet44, resnet56, resnet110, vgg11bn, vgg13bn, vgg16bn or vgg19bn
+pub struct NetworkArgs {
+    /// Which network: --list names them
     #[arg(value_name = "BACKBONE", default_value = "resnet20")]
     pub backbone: String,
 
     #[arg(long = "backbone", value_name = "BACKBONE", hide = true, conflicts_with = "backbone")]
     pub backbone_option: Option<String>,
+
+    /// Name the networks and exit
+    #[arg(long)]
+    pub list: bool,
 
     /// Precision of the approximation in bits, 4 to 14
     #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
@@ -54,15 +99,15 @@ pub struct Cifar10Args {
     #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
-    /// Folder of CIFAR-10, as binary or parquet files [default: datasets/cifar10, fetched if missing]
+    /// Folder of the data set [default: datasets/ and its name, fetched if missing]
     #[arg(long, alias = "dataset_path", value_name = "DIR")]
     pub dataset_path: Option<PathBuf>,
 
-    /// Which weights: weights/cifar10/BACKBONE_NAME.safetensors or .pt; `ours` are the authors'
+    /// Which weights in the folder weights/ and the data set's name: BACKBONE_NAME.safetensors, .pt or .pth
     #[arg(long, alias = "params_name", value_name = "NAME", default_value = "ours")]
     pub params_name: String,
 
-    /// Weights from this file (.safetensors, or .pt as PyTorch writes it)
+    /// Weights from this file (.safetensors, or .pt or .pth as PyTorch writes it)
     #[arg(long, value_name = "FILE", conflicts_with = "params_name")]
     pub params: Option<PathBuf>,
 
@@ -75,6 +120,30 @@ pub struct Cifar10Args {
 
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+impl NetworkArgs {
+    pub fn backbone(&self) -> &str {
+        self.backbone_option.as_ref().unwrap_or(&self.backbone)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ImageNetArgs {
+    #[command(flatten)]
+    pub network: NetworkArgs,
+
+    /// Pixels of the square that is cropped from the middle (Inception-v3 was trained with 299)
+    #[arg(long, alias = "image_size", value_name = "PIXELS", default_value_t = 224)]
+    pub image_size: usize,
+
+    /// Pixels of the shorter side before cropping [default: 256, and in proportion for another image size]
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<usize>,
+
+    /// Leave out images that cannot be decoded, instead of failing
+    #[arg(long)]
+    pub skip_corrupt: bool,
 }
 
 #[derive(Debug, Args)]
@@ -186,5 +255,34 @@ fn step(text: &str) -> Result<f64, String> {
         Ok(step) if step == 0.0 || (step >= SMALLEST && step.is_finite()) => Ok(step),
         Ok(step) => Err(format!("the step must be 0 or at least {SMALLEST:?}, and finite, not {step:?}")),
         Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::whole().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_data_set() {
+        let parse = |arguments: &[&str]| Cli::from_arg_matches(&Cli::whole().get_matches_from(arguments));
+        for (dataset, backbone, numbers, params_name, batch) in [
+            ("cifar10", "resnet20", [50.0, 50.0, 5.0], "ours", 128),
+            ("imagenet", "resnet152", [100.0, 10.0, 10.0], "torchvision", 16),
+        ] {
+            let cli = parse(&["infer", dataset]).unwrap();
+            let args = match &cli.command {
+                Command::Cifar10(args) => args,
+                Command::ImageNet(args) => &args.network,
+                Command::Demo(_) => unreachable!(),
+            };
+            assert_eq!((args.backbone(), args.params_name.as_str()), (backbone, params_name));
+            assert_eq!([args.b_relu, args.b_max, args.b_search], numbers);
+            assert_eq!(args.common.batch_inf.get(), batch);
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! `infer demo`: what the precision costs and what it brings, without a download.
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Result, bail};
-use approx_data::demo;
+use approx_data::{Normalization, demo};
 use approx_eval::output::{sha256, write_atomically};
 use approx_eval::report::WeightsFile;
 use approx_eval::{Bounds, Observer, Report, Search};
-use approx_models::{Backbone, Weights};
+use approx_models::{ActivationPolicy, Backbone, Weights};
 use minimax_coeffs::Alpha;
 
 use crate::args::{DemoArgs, Method};
-use crate::run::{Subjects, check_outputs, limit};
+use crate::run::{Subjects, check_outputs};
 use crate::{display, inputs};
 
 /// Where the embedded weights lie in the repository.
@@ -24,19 +26,23 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
         bail!("--logits takes one precision: choose it with --alpha");
     }
     let device = inputs::device(&args.common)?;
-    let images = limit(demo::images(), &args.common);
-    let subjects = Subjects {
+    let images = demo::images().truncated(args.common.limit.map_or(usize::MAX, NonZeroUsize::get));
+    let backbone = Backbone::find("cifar10", &args.backbone)?;
+    let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
+    let mut subjects = Subjects {
         dataset: "demo",
-        backbone: Backbone::find("cifar10", &args.backbone)?,
-        weights: Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?,
+        backbone,
+        network: backbone.build(&weights, &ActivationPolicy::exact())?,
         weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
         images: &images,
+        normalization: Normalization::CIFAR10,
+        device,
         args: &args.common,
     };
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
     display::print(&display::subject(&subjects))?;
     if table {
-        return print_table(&subjects, search, observer);
+        return print_table(&mut subjects, search, observer);
     }
     let exact = subjects.exact(observer)?;
     let outcome = subjects.approximate(&exact, args.alpha.unwrap_or(Alpha::MAX), search, observer)?;
@@ -44,7 +50,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     subjects.write(&exact, &outcome)
 }
 
-fn print_table(subjects: &Subjects, search: Search, observer: &dyn Observer) -> Result<()> {
+fn print_table(subjects: &mut Subjects, search: Search, observer: &dyn Observer) -> Result<()> {
     let exact = subjects.exact(observer)?;
     let mut reports: Vec<Report> = Vec::new();
     for alpha in Alpha::all().filter(|alpha| alpha.bits() >= FIRST_ALPHA) {

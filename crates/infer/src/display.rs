@@ -59,6 +59,14 @@ pub fn report(report: &Report) -> String {
             line(name, range);
         }
     }
+    if let (Some(exact), Some(approx)) = (exact.peak_memory_bytes, approx.peak_memory_bytes) {
+        line("memory", format!("{}; exactly {} (peak, resident)", mebibytes(approx), mebibytes(exact)));
+    }
+    if let Some(first) = report.skipped.first() {
+        let images = if report.skipped.len() == 1 { "image" } else { "images" };
+        let count = report.skipped.len();
+        line("skipped", format!("{count} corrupt {images}; the first is {}: {}", first.name, first.reason));
+    }
     text
 }
 
@@ -92,6 +100,10 @@ fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> 
         write!(text, "; a smaller B is more exact: try {option} {enough}").expect("a String takes all");
     }
     Some(text)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// A bound without the digits that only float64 has.

@@ -20,12 +20,11 @@ use std::io::{self, IsTerminal, stderr};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arguments();
     let level = match cli.verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
@@ -65,10 +64,7 @@ fn message(error: &anyhow::Error) -> String {
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<()> {
-    let common = match &cli.command {
-        Command::Cifar10(args) => &args.common,
-        Command::Demo(args) => &args.common,
-    };
+    let common = cli.command.common();
     if let Some(threads) = common.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
         pool.build_global().context("starting the threads")?;
@@ -79,6 +75,7 @@ fn execute(cli: &Cli) -> anyhow::Result<()> {
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
         Command::Cifar10(args) => run::cifar10(args, &observer),
+        Command::ImageNet(args) => run::imagenet(args, &observer),
         Command::Demo(args) => demo::demo(args, &observer),
     }
 }

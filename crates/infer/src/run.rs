@@ -1,26 +1,29 @@
 //! The evaluation of one network.
 
 use anyhow::{Result, bail};
-use approx_data::{ImageSet, Normalization};
+use approx_data::{ImageSource, Normalization, Preprocess};
 use approx_eval::output::{check_writable, write_atomically, write_logits};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
     ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, Report, Search, approximate_pass,
     exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, SiteKind, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use candle_core::Device;
 use minimax_coeffs::Alpha;
 
-use crate::args::{Cifar10Args, CommonArgs, Method};
+use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs};
 use crate::{display, inputs};
 
 /// A network and what to evaluate it on.
 pub struct Subjects<'a> {
     pub dataset: &'static str,
     pub backbone: &'static Backbone,
-    pub weights: Weights,
+    pub network: Network,
     pub weights_file: WeightsFile,
-    pub images: &'a ImageSet,
+    pub images: &'a dyn ImageSource,
+    pub normalization: Normalization,
+    pub device: Device,
     pub args: &'a CommonArgs,
 }
 
@@ -31,29 +34,67 @@ pub struct Outcome {
 }
 
 /// `infer cifar10`.
-pub fn cifar10(args: &Cifar10Args, observer: &dyn Observer) -> Result<()> {
-    let backbone = Backbone::find("cifar10", args.backbone_option.as_ref().unwrap_or(&args.backbone))?;
-    check_outputs(&args.common)?;
-    let device = inputs::device(&args.common)?;
-    let (weights, weights_file) = inputs::cifar10_weights(args, backbone.name(), &device)?;
-    let images = limit(inputs::cifar10_images(args)?, &args.common);
-    let subjects =
-        Subjects { dataset: "cifar10", backbone, weights, weights_file, images: &images, args: &args.common };
-    let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
+pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
+    let Some((backbone, device)) = prepare("cifar10", args)? else { return Ok(()) };
+    let (weights, weights_file) = inputs::weights(args, backbone, &device)?;
+    let images = inputs::cifar10_images(args)?;
+    evaluate(args, backbone, weights, weights_file, &images, Normalization::CIFAR10, observer)
+}
 
+/// `infer imagenet`.
+pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
+    let Some((backbone, device)) = prepare("imagenet", &args.network)? else { return Ok(()) };
+    // Unlike the weights, the images are not for anybody to fetch.
+    let images = inputs::imagenet_images(args)?;
+    let (weights, weights_file) = inputs::weights(&args.network, backbone, &device)?;
+    if backbone.name() == "inception_v3" && args.image_size == Preprocess::IMAGENET.size() {
+        eprintln!(
+            "note: {} was trained with images of 299 pixels; 224 are the paper's. --image-size 299 gives its own",
+            backbone.name()
+        );
+    }
+    evaluate(&args.network, backbone, weights, weights_file, &images, Normalization::IMAGENET, observer)
+}
+
+/// The network and the device, if one is to be evaluated.
+fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbone, Device)>> {
+    if args.list {
+        let names = Backbone::all(dataset).iter().map(Backbone::name);
+        display::print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
+        return Ok(None);
+    }
+    let backbone = Backbone::find(dataset, args.backbone())?;
+    check_outputs(&args.common)?;
+    Ok(Some((backbone, inputs::device(&args.common)?)))
+}
+
+fn evaluate(
+    args: &NetworkArgs,
+    backbone: &'static Backbone,
+    weights: Weights,
+    weights_file: WeightsFile,
+    images: &dyn ImageSource,
+    normalization: Normalization,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let mut subjects = Subjects {
+        dataset: backbone.dataset(),
+        backbone,
+        network: backbone.build(&weights, &ActivationPolicy::exact())?,
+        weights_file,
+        images,
+        normalization,
+        device: weights.device().clone(),
+        args: &args.common,
+    };
+    // The network has its own copy.
+    drop(weights);
+    let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     display::print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
     let outcome = subjects.approximate(&exact, args.alpha, search, observer)?;
     display::print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
-}
-
-/// The images that `--limit` leaves.
-pub fn limit(images: ImageSet, args: &CommonArgs) -> ImageSet {
-    match args.limit {
-        Some(limit) => images.truncated(limit.get()),
-        None => images,
-    }
 }
 
 /// Fails now rather than after the work if an output cannot be written.
@@ -69,16 +110,16 @@ pub fn check_outputs(args: &CommonArgs) -> Result<()> {
     Ok(())
 }
 
-impl Subjects<'_> {
+impl<'a> Subjects<'a> {
     /// The network as it was trained.
-    pub fn exact(&self, observer: &dyn Observer) -> Result<Pass> {
-        let network = self.backbone.build(&self.weights, &ActivationPolicy::exact())?;
-        Ok(exact_pass(&self.job(), &network, observer)?)
+    pub fn exact(&mut self, observer: &dyn Observer) -> Result<Pass> {
+        self.network.set_policy(&ActivationPolicy::exact())?;
+        Ok(exact_pass(&self.job(), &self.network, observer)?)
     }
 
     /// The network with other activations, compared with the exact one.
     pub fn approximate(
-        &self,
+        &mut self,
         exact: &Pass,
         alpha: Alpha,
         search: Search,
@@ -90,9 +131,8 @@ impl Subjects<'_> {
             Method::Square => ActivationPolicy::square(),
             Method::ReluAq => ActivationPolicy::relu_aq(),
         };
-        let approx = approximate_pass(&self.job(), exact, search, observer, |bounds| {
-            self.backbone.build(&self.weights, &policy(bounds))
-        });
+        let job = self.job();
+        let approx = approximate_pass(&job, exact, &mut self.network, search, observer, policy);
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 let option = if error.kind == SiteKind::Relu { "--b-relu" } else { "--b-max" };
@@ -100,7 +140,7 @@ impl Subjects<'_> {
             }
             approx => approx?,
         };
-        let comparison = Comparison::new(&exact.logits, &approx.pass.logits, self.images.labels());
+        let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
             backbone: self.backbone.name().to_owned(),
@@ -120,18 +160,18 @@ impl Subjects<'_> {
             display::print(&format!("report       {}\n", path.display()))?;
         }
         if let Some(path) = &self.args.logits {
-            write_logits(path, &exact.logits, &outcome.approx.pass.logits, self.images.labels())?;
+            write_logits(path, &exact.logits, &outcome.approx.pass.logits, &exact.labels)?;
             display::print(&format!("logits       {}\n", path.display()))?;
         }
         Ok(())
     }
 
-    fn job(&self) -> Job<'_> {
+    fn job(&self) -> Job<'a> {
         Job {
             images: self.images,
-            normalization: Normalization::CIFAR10,
+            normalization: self.normalization,
             batch_size: self.args.batch_inf.get(),
-            device: self.weights.device().clone(),
+            device: self.device.clone(),
         }
     }
 }

@@ -33,7 +33,7 @@ fn the_authors_weights_are_fetched_once_and_named_if_they_are_no_good() {
         assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", run.stderr);
         let (first, last) = (run.stderr.lines().next().unwrap(), run.stderr.lines().last().unwrap());
         assert!(
-            last.starts_with("error: weights/cifar10/resnet20_ours.pt: not a readable PyTorch (zip) file"),
+            last.starts_with("error: weights/cifar10/resnet20_ours.pt: not a PyTorch checkpoint"),
             "{last}"
         );
         let announced = first.starts_with("Missing: CIFAR-10 networks trained by Lee et al.")

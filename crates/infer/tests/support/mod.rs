@@ -179,7 +179,8 @@ impl Logits {
 pub fn without_times(mut report: Value) -> Value {
     for network in ["exact", "approx"] {
         let fields = report[network].as_object_mut().unwrap();
-        fields.retain(|name, _| !["seconds", "images_per_second", "search_seconds"].contains(&name.as_str()));
+        let differs = ["seconds", "images_per_second", "search_seconds", "peak_memory_bytes"];
+        fields.retain(|name, _| !differs.contains(&name.as_str()));
     }
     report
 }
