@@ -18,6 +18,7 @@ use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::{contiguous, winograd};
 use crate::elementwise::Function;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -55,6 +56,9 @@ impl Geometry {
 
     /// `weight`: `[outputs, inputs, kernel height, kernel width]`, contiguous.
     pub(crate) fn pack(&self, weight: &[f32]) -> Vec<f32> {
+        if winograd::suits(self) {
+            return winograd::pack(self, weight);
+        }
         let (height, width) = self.kernel;
         let panels = self.outputs.div_ceil(BLOCK);
         let mut packed = vec![0.0; panels * height * self.row() * BLOCK];
@@ -96,6 +100,10 @@ impl Convolution<'_> {
         if result.is_empty() {
             return (result, RangeStats::default());
         }
+        if winograd::suits(&self.geometry) {
+            let range = self.run_winograd(input, layout, &mut result);
+            return (result, range);
+        }
         let (images_per_task, rows_per_task) = self.task_size();
         let group = images_per_task * out_height;
         let task = |first: usize, result: &mut [f32]| {
@@ -116,6 +124,30 @@ impl Convolution<'_> {
             })
             .reduce(RangeStats::default, RangeStats::merge);
         (result, range)
+    }
+
+    fn run_winograd(&self, input: &[f32], layout: &Layout, result: &mut [f32]) -> RangeStats {
+        let copy;
+        let input = match channels_last(input, layout) {
+            Some(input) => input,
+            None => {
+                let layout = layout.permute(&[0, 2, 3, 1]).expect("the input has four dimensions");
+                copy = contiguous(input, &layout);
+                &copy
+            }
+        };
+        let tasks = winograd::tasks(self, result);
+        tasks
+            .into_par_iter()
+            .map(|(rows, result)| {
+                winograd::BUFFERS.with_borrow_mut(|buffers| {
+                    let result = &mut *result;
+                    let task = winograd::Task { convolution: self, input, rows, result, buffers };
+                    SimdLevel::current().run(task);
+                });
+                self.activation.map_or(RangeStats::default(), |function| function.apply_in_place(result))
+            })
+            .reduce(RangeStats::default, RangeStats::merge)
     }
 
     /// A task is some whole images and all their rows if images are small, else some rows of one.
@@ -183,6 +215,12 @@ impl Convolution<'_> {
     }
 }
 
+/// The elements, if they lie in memory as `[N, H, W, C]`.
+fn channels_last<'v>(values: &'v [f32], layout: &Layout) -> Option<&'v [f32]> {
+    let (start, end) = layout.permute(&[0, 2, 3, 1]).ok()?.contiguous_offsets()?;
+    Some(&values[start..end])
+}
+
 /// A task's padded input, and where each output pixel's window begins in it.
 #[derive(Default)]
 struct Buffers {
@@ -197,9 +235,9 @@ thread_local! {
 
 /// Consecutive taps: where they are in the window, and how many.
 #[derive(Clone, Copy)]
-struct Segment {
-    offset: usize,
-    len: usize,
+pub(super) struct Segment {
+    pub(super) offset: usize,
+    pub(super) len: usize,
 }
 
 struct Task<'a, 'b> {
@@ -297,7 +335,7 @@ fn stretches(geometry: &Geometry, padded_row: usize) -> Vec<Vec<Segment>> {
 
 /// Adds to `sums`, for `P` pixels × `R` vectors of channels, the products of some taps.
 #[inline(always)]
-fn accumulate<S: Simd, const R: usize, const P: usize>(
+pub(super) fn accumulate<S: Simd, const R: usize, const P: usize>(
     simd: S,
     input: &[f32],
     offsets: [usize; P],

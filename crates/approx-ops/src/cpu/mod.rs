@@ -4,6 +4,7 @@ pub(crate) mod composite;
 pub(crate) mod conv;
 pub(crate) mod map;
 pub(crate) mod pool;
+mod winograd;
 
 use candle_core::{CpuStorage, Layout, NdIter};
 use pulp::{Simd, WithSimd, bytemuck};

@@ -1,0 +1,337 @@
+//! 3×3 convolution with stride 1 by Winograd's minimal filtering F(4×4, 3×3) (Lavin and Gray, arXiv 1509.09308,
+//! section 4): a quarter of the multiplications of the direct form.
+//!
+//! An output tile of 4×4 pixels is `Aᵀ [Σ over channels (G g Gᵀ) ⊙ (Bᵀ d B)] A`, where `d` are the 6×6 input pixels
+//! that it depends on and `g` is the kernel. For each of the 36 places of a transformed tile, the sum over channels
+//! is a matrix product of tiles × channels and channels × outputs.
+//!
+//! Layout. Input and output are channels-last. A task takes some rows of tiles, and so some whole rows of the
+//! output, and goes through three steps, whose results stay in its core's cache:
+//!
+//! 1. `tiles`: `[36][tile][channel]`, the transformed input, zero beyond the image;
+//! 2. `sums`: `[36][tile][output, rounded up to a panel]`, by the inner loop of the direct convolution;
+//! 3. the result, transformed back, with bias and residual.
+//!
+//! Weights are transformed in float64 and packed once: `[36][panel][channel][BLOCK]`.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::conv::{BLOCK, Convolution, Geometry, Segment, accumulate};
+
+/// Height and width of an output tile.
+pub(super) const TILE: usize = 4;
+/// Height and width of the input that a tile depends on.
+const WINDOW: usize = TILE + 2;
+/// Numbers in a transformed tile.
+const PLACES: usize = WINDOW * WINDOW;
+/// Tiles in a task, about: a multiple of the pixels in a register tile at every level.
+const TILES: usize = 84;
+
+/// `G`: from a kernel's row of 3 to 6 numbers, for the interpolation points 0, 1, −1, 2, −2 and ∞.
+const KERNEL: [[f64; 3]; WINDOW] = [
+    [1.0 / 4.0, 0.0, 0.0],
+    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+    [0.0, 0.0, 1.0],
+];
+
+/// Whether this form is for a convolution: with fewer channels, the transforms cost more than they save.
+pub(super) fn suits(geometry: &Geometry) -> bool {
+    let Geometry { inputs, outputs, kernel, stride, .. } = *geometry;
+    kernel == (3, 3) && stride == 1 && inputs >= BLOCK && outputs >= BLOCK
+}
+
+/// `weight`: `[outputs, inputs, 3, 3]`, contiguous.
+pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
+    let Geometry { inputs, outputs, .. } = *geometry;
+    let panels = outputs.div_ceil(BLOCK);
+    let mut packed = vec![0.0; PLACES * panels * inputs * BLOCK];
+    for (i, kernel) in weight.as_chunks::<9>().0.iter().enumerate() {
+        let (output, input) = (i / inputs, i % inputs);
+        for place in 0..PLACES {
+            let (row, column) = (KERNEL[place / WINDOW], KERNEL[place % WINDOW]);
+            let products = (0..9).map(|k| row[k / 3] * column[k % 3] * f64::from(kernel[k]));
+            let panel = place * panels + output / BLOCK;
+            packed[(panel * inputs + input) * BLOCK + output % BLOCK] = products.sum::<f64>() as f32;
+        }
+    }
+    packed
+}
+
+/// Rows and columns of tiles of an image.
+fn tile_grid((out_height, out_width): (usize, usize)) -> (usize, usize) {
+    (out_height.div_ceil(TILE), out_width.div_ceil(TILE))
+}
+
+/// Cuts the result, rows of all images, into those of each task: rows of tiles, counted over all images, and their
+/// rows of the output.
+pub(super) fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec<(Range<usize>, &'r mut [f32])> {
+    let [images, ..] = convolution.shape;
+    let (out_height, out_width) = convolution.output;
+    let (grid_height, grid_width) = tile_grid(convolution.output);
+    let row = out_width * convolution.geometry.outputs;
+    let all = images * grid_height;
+    // Enough tasks for every thread.
+    let fair = all.div_ceil(rayon::current_num_threads());
+    let rows_per_task = TILES.div_ceil(grid_width).min(fair);
+    let mut rest = result;
+    let mut tasks = Vec::with_capacity(all.div_ceil(rows_per_task));
+    for start in (0..all).step_by(rows_per_task) {
+        let rows = start..(start + rows_per_task).min(all);
+        let output_row = |tiles: usize| tiles / grid_height * out_height + tiles % grid_height * TILE;
+        let (head, tail) = rest.split_at_mut((output_row(rows.end) - output_row(rows.start)) * row);
+        tasks.push((rows, head));
+        rest = tail;
+    }
+    tasks
+}
+
+/// What a task keeps from step to step.
+#[derive(Default)]
+pub(super) struct Buffers {
+    tiles: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+thread_local! {
+    /// Kept from task to task, so that nothing is allocated in the steady state.
+    pub(super) static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Computes some rows of tiles.
+pub(super) struct Task<'a, 'b> {
+    pub(super) convolution: &'a Convolution<'a>,
+    /// `[N, H, W, C]`, contiguous.
+    pub(super) input: &'a [f32],
+    pub(super) rows: Range<usize>,
+    /// The rows of the output that these tiles are.
+    pub(super) result: &'b mut [f32],
+    pub(super) buffers: &'b mut Buffers,
+}
+
+impl WithSimd for Task<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Pixels × vectors as in the direct convolution.
+        match S::F32_LANES {
+            16 => self.run::<S, 1, 14>(simd),
+            8 => self.run::<S, 2, 6>(simd),
+            4 => self.run::<S, 4, 6>(simd),
+            1 => self.run::<S, 16, 1>(simd),
+            lanes => unreachable!("no register tile for {lanes} lanes"),
+        }
+    }
+}
+
+impl Task<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd, const R: usize, const P: usize>(mut self, simd: S) {
+        let Geometry { inputs, outputs, .. } = self.convolution.geometry;
+        let count = self.rows.len() * tile_grid(self.convolution.output).1;
+        let width = outputs.next_multiple_of(BLOCK);
+        let Buffers { mut tiles, mut sums } = std::mem::take(self.buffers);
+        tiles.resize(PLACES * count * inputs, 0.0);
+        sums.resize(PLACES * count * width, 0.0);
+        self.transform_input(simd, count, &mut tiles);
+        multiply::<S, R, P>(simd, self.convolution.weights, &tiles, &mut sums, [inputs, width, count]);
+        self.transform_output(simd, count, &sums);
+        *self.buffers = Buffers { tiles, sums };
+    }
+
+    #[inline(always)]
+    fn transform_input<S: Simd>(&self, simd: S, count: usize, tiles: &mut [f32]) {
+        let [_, channels, height, width] = self.convolution.shape;
+        let (grid_height, grid_width) = tile_grid(self.convolution.output);
+        let padding = self.convolution.geometry.padding;
+        let zero = simd.splat_f32s(0.0);
+        let mut tile = 0;
+        for row in self.rows.clone() {
+            let image = row / grid_height * height;
+            let top = row % grid_height * TILE;
+            for column in 0..grid_width {
+                let left = column * TILE;
+                let mut channel = 0;
+                while channel < channels {
+                    let lanes = S::F32_LANES.min(channels - channel);
+                    // Rows of the window, each transformed.
+                    let mut rows = [[zero; WINDOW]; WINDOW];
+                    for (y, transformed) in rows.iter_mut().enumerate() {
+                        let y = (top + y).wrapping_sub(padding.0);
+                        if y >= height {
+                            continue;
+                        }
+                        let mut pixels = [zero; WINDOW];
+                        for (x, pixel) in pixels.iter_mut().enumerate() {
+                            let x = (left + x).wrapping_sub(padding.1);
+                            if x < width {
+                                let start = ((image + y) * width + x) * channels + channel;
+                                *pixel = load_one(simd, &self.input[start..start + lanes]);
+                            }
+                        }
+                        *transformed = input_transform(simd, pixels);
+                    }
+                    for x in 0..WINDOW {
+                        let mut column = [zero; WINDOW];
+                        for (value, row) in column.iter_mut().zip(&rows) {
+                            *value = row[x];
+                        }
+                        let column = input_transform(simd, column);
+                        for (y, value) in column.into_iter().enumerate() {
+                            let start = ((y * WINDOW + x) * count + tile) * channels + channel;
+                            store_one(simd, &mut tiles[start..start + lanes], value);
+                        }
+                    }
+                    channel += lanes;
+                }
+                tile += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn transform_output<S: Simd>(&mut self, simd: S, count: usize, sums: &[f32]) {
+        let Convolution { geometry: Geometry { outputs, .. }, bias, residual, output, .. } = *self.convolution;
+        let (out_height, out_width) = output;
+        let (grid_height, grid_width) = tile_grid(output);
+        let stride = outputs.next_multiple_of(BLOCK);
+        let output_row = |tiles: usize| tiles / grid_height * out_height + tiles % grid_height * TILE;
+        let first_row = output_row(self.rows.start);
+        let zero = simd.splat_f32s(0.0);
+        let mut tile = 0;
+        for row in self.rows.clone() {
+            let top = output_row(row);
+            let rows = TILE.min(out_height - row % grid_height * TILE);
+            for column in 0..grid_width {
+                let left = column * TILE;
+                let columns = TILE.min(out_width - left);
+                let mut channel = 0;
+                while channel < outputs {
+                    let lanes = S::F32_LANES.min(outputs - channel);
+                    let bias = load_one(simd, &bias[channel..channel + lanes]);
+                    // Columns of the transformed tile, each transformed back.
+                    let mut half = [[zero; WINDOW]; TILE];
+                    for x in 0..WINDOW {
+                        let mut values = [zero; WINDOW];
+                        for (y, value) in values.iter_mut().enumerate() {
+                            let start = ((y * WINDOW + x) * count + tile) * stride + channel;
+                            *value = S::as_simd_f32s(&sums[start..start + S::F32_LANES]).0[0];
+                        }
+                        let values = output_transform(simd, values);
+                        for (row, value) in half.iter_mut().zip(values) {
+                            row[x] = value;
+                        }
+                    }
+                    for (y, half) in half.into_iter().enumerate().take(rows) {
+                        let pixels = output_transform(simd, half);
+                        for (x, pixel) in pixels.into_iter().enumerate().take(columns) {
+                            let start = ((top + y) * out_width + left + x) * outputs + channel;
+                            let mut pixel = simd.add_f32s(pixel, bias);
+                            if let Some(residual) = residual {
+                                let addend = load_one(simd, &residual[start..start + lanes]);
+                                pixel = simd.add_f32s(pixel, addend);
+                            }
+                            let start = start - first_row * out_width * outputs;
+                            store_one(simd, &mut self.result[start..start + lanes], pixel);
+                        }
+                    }
+                    channel += lanes;
+                }
+                tile += 1;
+            }
+        }
+    }
+}
+
+/// `sums[place] = tiles[place] · weights[place]` for each of the places.
+#[inline(always)]
+fn multiply<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    weights: &[f32],
+    tiles: &[f32],
+    sums: &mut [f32],
+    [inputs, width, count]: [usize; 3],
+) {
+    let panels = width / BLOCK;
+    let segment = [Segment { offset: 0, len: inputs }];
+    for place in 0..PLACES {
+        let tiles = &tiles[place * count * inputs..(place + 1) * count * inputs];
+        let sums = &mut sums[place * count * width..(place + 1) * count * width];
+        for panel in 0..panels {
+            let weights = &weights[(place * panels + panel) * inputs * BLOCK..][..inputs * BLOCK];
+            let mut first = 0;
+            while first < count {
+                // The last register tile may be short: it computes its last tile more than once.
+                let mut offsets = [0; P];
+                for (p, offset) in offsets.iter_mut().enumerate() {
+                    *offset = (first + p).min(count - 1) * inputs;
+                }
+                let zeros = [[simd.splat_f32s(0.0); R]; P];
+                let products = accumulate(simd, tiles, offsets, &segment, weights, zeros);
+                for (p, products) in products.into_iter().enumerate().take(count - first) {
+                    let start = (first + p) * width + panel * BLOCK;
+                    let place = S::as_mut_simd_f32s(&mut sums[start..start + BLOCK]).0;
+                    place.copy_from_slice(&products);
+                }
+                first += P;
+            }
+        }
+    }
+}
+
+/// `Bᵀ d`.
+#[inline(always)]
+fn input_transform<S: Simd>(simd: S, d: [S::f32s; WINDOW]) -> [S::f32s; WINDOW] {
+    let [two, four, five] = [simd.splat_f32s(2.0), simd.splat_f32s(4.0), simd.splat_f32s(-5.0)];
+    let minus_four = simd.splat_f32s(-4.0);
+    let minus_two = simd.splat_f32s(-2.0);
+    let even = simd.mul_add_e_f32s(minus_four, d[2], d[4]);
+    let odd = simd.mul_add_e_f32s(minus_four, d[1], d[3]);
+    let far_even = simd.sub_f32s(d[4], d[2]);
+    let far_odd = simd.sub_f32s(d[3], d[1]);
+    [
+        simd.mul_add_e_f32s(four, d[0], simd.mul_add_e_f32s(five, d[2], d[4])),
+        simd.add_f32s(even, odd),
+        simd.sub_f32s(even, odd),
+        simd.mul_add_e_f32s(two, far_odd, far_even),
+        simd.mul_add_e_f32s(minus_two, far_odd, far_even),
+        simd.mul_add_e_f32s(four, d[1], simd.mul_add_e_f32s(five, d[3], d[5])),
+    ]
+}
+
+/// `Aᵀ m`.
+#[inline(always)]
+fn output_transform<S: Simd>(simd: S, m: [S::f32s; WINDOW]) -> [S::f32s; TILE] {
+    let [two, four, eight] = [simd.splat_f32s(2.0), simd.splat_f32s(4.0), simd.splat_f32s(8.0)];
+    let (near_even, near_odd) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+    let (far_even, far_odd) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+    [
+        simd.add_f32s(m[0], simd.add_f32s(near_even, far_even)),
+        simd.mul_add_e_f32s(two, far_odd, near_odd),
+        simd.mul_add_e_f32s(four, far_even, near_even),
+        simd.add_f32s(m[5], simd.mul_add_e_f32s(eight, far_odd, near_odd)),
+    ]
+}
+
+/// A vector; zeros where `values` ends.
+#[inline(always)]
+fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(values) {
+        ([vector], _) => *vector,
+        _ => simd.partial_load_f32s(values),
+    }
+}
+
+#[inline(always)]
+fn store_one<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
+    match S::as_mut_simd_f32s(values) {
+        ([place], _) => *place = vector,
+        (_, values) => simd.partial_store_f32s(values, vector),
+    }
+}
