@@ -32,18 +32,21 @@ struct State {
     sites: Vec<Site>,
     used: BTreeSet<String>,
     ignored: Vec<String>,
+    /// Numbers in all tensors that were asked for.
+    parameters: usize,
     mismatch: Mismatch,
 }
 
 impl<'a> NetBuilder<'a> {
-    /// Runs a definition and checks what it left over. All activations are exact.
+    /// Runs a definition and checks what it left over; gives the model, its sites and how many numbers its weights
+    /// are. All activations are exact.
     pub(crate) fn run<M>(
         weights: &Weights,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
-    ) -> Result<(M, Vec<Site>)> {
+    ) -> Result<(M, Vec<Site>, usize)> {
         let context = Context { weights, state: RefCell::default() };
         let model = define(&NetBuilder { path: "", context: &context })?;
-        let State { sites, used, ignored, mut mismatch } = context.state.into_inner();
+        let State { sites, used, ignored, parameters, mut mismatch } = context.state.into_inner();
         let is_counter = |name: &str| name.ends_with(".num_batches_tracked");
         let is_ignored = |name: &str| ignored.iter().any(|prefix| name.starts_with(prefix));
         mismatch.unused = weights
@@ -55,7 +58,7 @@ impl<'a> NetBuilder<'a> {
         if !mismatch.is_empty() {
             return Err(WeightsError::Mismatch { origin: weights.origin().to_owned(), mismatch }.into());
         }
-        Ok((model, sites))
+        Ok((model, sites, parameters))
     }
 
     /// Calls `define` with the builder for the part of the network called `name`.
@@ -79,6 +82,7 @@ impl<'a> NetBuilder<'a> {
         let found = self.context.weights.get(&name, shape)?;
         let mut state = self.context.state.borrow_mut();
         state.used.insert(name.clone());
+        state.parameters += shape.iter().product::<usize>();
         match found {
             Ok(tensor) => Ok(tensor),
             Err(other) => {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
@@ -95,7 +96,16 @@ impl Site {
 pub struct Network {
     forward: Box<dyn Forward>,
     sites: Vec<Site>,
+    /// How many numbers the weights are.
+    parameters: usize,
 }
+
+/// Parameters of a network whose weights stay in a core's reach, so that only the activations matter.
+const SMALL_NETWORK: usize = 2 << 20;
+/// Numbers of the input of a slice for such a network: its activations stay in the cache (32 images of CIFAR-10).
+const SLICE_INPUT: usize = 32 * 3 * 32 * 32;
+/// Images for which it pays to read the weights of a large network.
+const SMALLEST_SLICE: usize = 4;
 
 impl Network {
     /// Builds a network from its definition: `define` asks the builder for layers and activations.
@@ -130,8 +140,8 @@ impl Network {
         policy: &ActivationPolicy,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<Self> {
-        let (model, sites) = NetBuilder::run(weights, define)?;
-        let mut network = Self { forward: Box::new(model), sites };
+        let (model, sites, parameters) = NetBuilder::run(weights, define)?;
+        let mut network = Self { forward: Box::new(model), sites, parameters };
         network.set_policy(policy)?;
         Ok(network)
     }
@@ -152,7 +162,8 @@ impl Network {
         Ok(())
     }
 
-    /// The logits of a batch of images.
+    /// The logits of a batch of images. On a CPU, each thread takes a slice of the batch through the whole network
+    /// (docs/adr/0009-slices-of-a-batch.md).
     ///
     /// # Shapes
     /// `images`: `[N, C, H, W]`, normalised; the result `[N, classes]`.
@@ -160,7 +171,30 @@ impl Network {
     /// # Errors
     /// candle's, such as an input of the wrong shape.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.forward.forward(images)
+        let (count, channels, height, width) = images.dims4()?;
+        let size = match images.device() {
+            Device::Cpu => self.slice(count, channels * height * width),
+            _ => count,
+        };
+        if size >= count {
+            return self.forward.forward(images);
+        }
+        let forward = |start: usize| -> Result<Tensor> {
+            self.forward.forward(&images.narrow(0, start, size.min(count - start))?)
+        };
+        let starts: Vec<usize> = (0..count).step_by(size).collect();
+        let logits: Vec<Tensor> = starts.into_par_iter().map(forward).collect::<Result<_>>()?;
+        Ok(Tensor::cat(&logits, 0)?)
+    }
+
+    /// How many of `count` images of `pixels` numbers each go through the network together.
+    fn slice(&self, count: usize, pixels: usize) -> usize {
+        let fair = count.div_ceil(rayon::current_num_threads());
+        if self.parameters > SMALL_NETWORK {
+            // What is read again and again are the weights.
+            return fair.max(SMALLEST_SLICE);
+        }
+        fair.min((SLICE_INPUT / pixels.max(1)).max(1))
     }
 
     /// The sites, in an order in which each comes after those that its input depends on.

@@ -154,7 +154,14 @@ impl Kind {
             width,
         })?;
         let shape = [n, c, height, width];
-        Ok(xs.apply_op1(Forward(Op { kind: self, spec, bound, shape, output }, recorder.clone()))?)
+        // A channels-last image stays so.
+        let dense = xs.permute((0, 2, 3, 1))?;
+        let channels_last = !xs.is_contiguous() && dense.is_contiguous();
+        let op = Forward(Op { kind: self, spec, bound, shape, output, channels_last }, recorder.clone());
+        match channels_last {
+            true => Ok(dense.apply_op1(op)?.permute((0, 3, 1, 2))?),
+            false => Ok(xs.apply_op1(op)?),
+        }
     }
 }
 
@@ -163,8 +170,11 @@ struct Op {
     kind: Kind,
     spec: PoolSpec,
     bound: f32,
+    /// `[N, C, H, W]`.
     shape: [usize; 4],
     output: (usize, usize),
+    /// Whether the forward pass takes and gives `[N, H, W, C]`.
+    channels_last: bool,
 }
 
 impl Op {
@@ -183,14 +193,31 @@ impl CustomOp1 for Forward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let Forward(op, recorder) = self;
-        let (outputs, range) = op.pooling().forward(as_f32(storage)?, layout);
+        let values = as_f32(storage)?;
+        let ([n, c, ..], (height, width)) = (op.shape, op.output);
+        let (outputs, range, shape) = match layout.contiguous_offsets() {
+            Some((start, end)) if op.channels_last => {
+                let (outputs, range) = op.pooling().forward_channels_last(&values[start..end]);
+                (outputs, range, (n, height, width, c))
+            }
+            _ => {
+                let (outputs, range) = op.pooling().forward(values, layout);
+                (outputs, range, (n, c, height, width))
+            }
+        };
         recorder.record(range);
-        let [n, c, ..] = op.shape;
-        Ok((CpuStorage::F32(outputs), Shape::from((n, c, op.output.0, op.output.1))))
+        Ok((CpuStorage::F32(outputs), Shape::from(shape)))
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(arg.apply_op2_no_bwd(grad_res, &Backward(self.0.clone()))?))
+        let backward = Backward(self.0.clone());
+        match self.0.channels_last {
+            true => {
+                let (arg, grad_res) = (arg.permute((0, 3, 1, 2))?, grad_res.permute((0, 3, 1, 2))?);
+                Ok(Some(arg.apply_op2_no_bwd(&grad_res, &backward)?.permute((0, 2, 3, 1))?))
+            }
+            false => Ok(Some(arg.apply_op2_no_bwd(grad_res, &backward)?)),
+        }
     }
 }
 

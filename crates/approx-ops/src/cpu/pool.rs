@@ -129,6 +129,66 @@ impl Pooling<'_> {
         (outputs, range)
     }
 
+    /// As [`Pooling::forward`] where `values` are `[N, H, W, C]`, contiguous, and so is the result.
+    pub(crate) fn forward_channels_last(&self, values: &[f32]) -> (Vec<f32>, RangeStats) {
+        let [images, channels, height, width] = self.shape;
+        let (out_height, out_width) = self.output;
+        let row = out_width * channels;
+        let mut outputs = vec![0.0; images * out_height * row];
+        if outputs.is_empty() {
+            return (outputs, RangeStats::default());
+        }
+        let rows_per_task = OUTPUTS_PER_TASK.div_ceil(row);
+        let range = outputs
+            .par_chunks_mut(rows_per_task * row)
+            .enumerate()
+            .map_init(Vec::new, |taps, (task, outputs)| {
+                let first = task * rows_per_task;
+                let rows = first..first + outputs.len() / row;
+                let mut range = RangeStats::default();
+                for row in rows.clone() {
+                    let (image, own) = (row / out_height * height, self.own_rows(row % out_height));
+                    let place = |y: usize| (image + y) * width * channels;
+                    let stats = RangeStats::of(&values[place(own.start)..place(own.end)], self.bound);
+                    range = range.merge(stats);
+                }
+                self.gather_channels_last(values, rows, taps);
+                let tournament = Tournament { max: self.max, taps: taps.as_mut_slice(), saved: None };
+                SimdLevel::current().run(tournament);
+                outputs.copy_from_slice(&taps[0]);
+                range
+            })
+            .reduce(RangeStats::default, RangeStats::merge);
+        (outputs, range)
+    }
+
+    /// As [`Pooling::gather`], of `[N, H, W, C]`.
+    fn gather_channels_last(&self, values: &[f32], rows: Range<usize>, taps: &mut Vec<Vec<f32>>) {
+        let [_, channels, height, width] = self.shape;
+        let (out_height, out_width) = self.output;
+        let kernel = self.spec.kernel();
+        let padding = self.max.padding_value();
+        taps.resize(kernel * kernel, Vec::new());
+        for (k, tap) in taps.iter_mut().enumerate() {
+            tap.clear();
+            let valid = self.valid_columns(k % kernel);
+            for row in rows.clone() {
+                let (image, out_y) = (row / out_height, row % out_height);
+                let Some(y) = self.input_row(out_y, k / kernel) else {
+                    tap.resize(tap.len() + out_width * channels, padding);
+                    continue;
+                };
+                tap.resize(tap.len() + valid.start * channels, padding);
+                for out_x in valid.clone() {
+                    let x = out_x * self.spec.stride() + k % kernel - self.spec.padding();
+                    let start = ((image * height + y) * width + x) * channels;
+                    tap.extend_from_slice(&values[start..start + channels]);
+                }
+                tap.resize(tap.len() + (out_width - valid.end) * channels, padding);
+            }
+        }
+    }
+
     /// The gradient of the input, contiguous, from that of the output.
     pub(crate) fn backward(&self, values: &[f32], layout: &Layout, output_gradients: &[f32]) -> Vec<f32> {
         let [_, _, height, width] = self.shape;
@@ -159,15 +219,13 @@ impl Pooling<'_> {
 
     /// The range of the input rows that belong to these output rows; each input row belongs to one.
     fn measure(&self, values: &[f32], layout: &Layout, rows: Range<usize>) -> RangeStats {
-        let [_, channels, height, width] = self.shape;
+        let [_, channels, _, width] = self.shape;
         let (out_height, _) = self.output;
         let mut buffer = Vec::new();
         let mut range = RangeStats::default();
         for row in rows {
             let (plane, out_y) = (row / out_height, row % out_height);
-            let first = (out_y * self.spec.stride()).min(height);
-            let end = if out_y + 1 == out_height { height } else { (first + self.spec.stride()).min(height) };
-            for y in first..end {
+            for y in self.own_rows(out_y) {
                 let start = offset(layout, plane / channels, plane % channels, y);
                 let stats = match layout.stride()[3] {
                     1 => RangeStats::of(&values[start..start + width], self.bound),
@@ -181,6 +239,14 @@ impl Pooling<'_> {
             }
         }
         range
+    }
+
+    /// The input rows that are measured with output row `out_y`: each is with one.
+    fn own_rows(&self, out_y: usize) -> Range<usize> {
+        let height = self.shape[2];
+        let first = (out_y * self.spec.stride()).min(height);
+        let end = if out_y + 1 == self.output.0 { height } else { (first + self.spec.stride()).min(height) };
+        first..end
     }
 
     /// Fills `taps[k]` with tap `k` of each window of these output rows.
