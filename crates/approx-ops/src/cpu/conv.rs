@@ -27,6 +27,11 @@ use crate::simd::SimdLevel;
 pub(crate) const BLOCK: usize = 16;
 /// Taps · channels in a stretch: 24 KiB of weights.
 const STRETCH: usize = 384;
+/// Numbers of the result that are finished at once.
+const PIECE: usize = 2048;
+/// Pixels that a task should have at least, so that the weights are not read for a few: a multiple of the pixels
+/// of a register tile at every level.
+const TASK_PIXELS: usize = 84;
 /// Bytes of padded input that a task should have at most, so that they stay in the second-level cache.
 const TASK_BYTES: usize = 192 << 10;
 
@@ -110,9 +115,9 @@ impl Convolution<'_> {
             let rows = first..first + result.len() / row;
             BUFFERS.with_borrow_mut(|buffers| {
                 self.pad(input, layout, rows.clone(), buffers);
-                SimdLevel::current().run(Task { convolution: self, buffers, rows, result: &mut *result });
+                SimdLevel::current().run(Task { convolution: self, buffers, result: &mut *result });
             });
-            self.activation.map_or(RangeStats::default(), |function| function.apply_in_place(result))
+            self.finish(first * row, result)
         };
         let groups = result.par_chunks_mut(group * row).enumerate();
         let range = groups
@@ -139,30 +144,50 @@ impl Convolution<'_> {
         let tasks = winograd::tasks(self, result);
         tasks
             .into_par_iter()
-            .map(|(rows, result)| {
+            .map(|winograd::Share { rows, first, result }| {
                 winograd::BUFFERS.with_borrow_mut(|buffers| {
                     let result = &mut *result;
                     let task = winograd::Task { convolution: self, input, rows, result, buffers };
                     SimdLevel::current().run(task);
                 });
-                self.activation.map_or(RangeStats::default(), |function| function.apply_in_place(result))
+                self.finish(first, result)
             })
             .reduce(RangeStats::default, RangeStats::merge)
+    }
+
+    /// Adds the residual to a task's result, whose first number is number `first` of all, and applies the
+    /// activation, piece by piece while a piece is in the first-level cache.
+    fn finish(&self, first: usize, result: &mut [f32]) -> RangeStats {
+        let mut range = RangeStats::default();
+        let mut start = first;
+        for piece in result.chunks_mut(PIECE) {
+            if let Some(residual) = self.residual {
+                let residual = &residual[start..start + piece.len()];
+                SimdLevel::current().run(Add { values: &mut *piece, addends: residual });
+            }
+            if let Some(function) = self.activation {
+                range = range.merge(function.apply_in_place(piece));
+            }
+            start += piece.len();
+        }
+        range
     }
 
     /// A task is some whole images and all their rows if images are small, else some rows of one.
     fn task_size(&self) -> (usize, usize) {
         let [images, channels, height, width] = self.shape;
-        let (out_height, _) = self.output;
+        let (out_height, out_width) = self.output;
         let Geometry { kernel, stride, padding, .. } = self.geometry;
         let bytes_per_row = (width + 2 * padding.1) * channels.max(1) * size_of::<f32>();
         let image_bytes = (height + 2 * padding.0) * bytes_per_row;
         let threads = rayon::current_num_threads();
-        if image_bytes <= TASK_BYTES && images >= threads {
-            let whole = (TASK_BYTES / image_bytes).min(images.div_ceil(threads));
+        let enough = TASK_PIXELS.div_ceil(out_height * out_width);
+        if (image_bytes <= TASK_BYTES || enough > 1) && images >= threads {
+            let whole = (TASK_BYTES / image_bytes).max(enough).min(images.div_ceil(threads));
             return (whole, whole * out_height);
         }
         let rows = (TASK_BYTES / bytes_per_row).saturating_sub(kernel.0) / stride + 1;
+        let rows = rows.max(TASK_PIXELS.div_ceil(out_width));
         // Few images are split so that every thread has something to do.
         let split = out_height.div_ceil((2 * threads).div_ceil(images));
         (1, rows.min(split).min(out_height))
@@ -243,7 +268,6 @@ pub(super) struct Segment {
 struct Task<'a, 'b> {
     convolution: &'a Convolution<'a>,
     buffers: &'b Buffers,
-    rows: Range<usize>,
     result: &'b mut [f32],
 }
 
@@ -266,15 +290,15 @@ impl WithSimd for Task<'_, '_> {
 impl Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
-        let Convolution { geometry, weights, bias, residual, shape, output, .. } = *self.convolution;
+        let Convolution { geometry, weights, bias, shape, .. } = *self.convolution;
         let outputs = geometry.outputs;
-        let first_pixel = self.rows.start * output.1;
         let padded_row = (shape[3] + 2 * geometry.padding.1) * geometry.inputs;
         let stretches = stretches(&geometry, padded_row);
         let taps = geometry.kernel.0 * geometry.row();
         for panel in 0..outputs.div_ceil(BLOCK) {
             let channels = panel * BLOCK..((panel + 1) * BLOCK).min(outputs);
             let mut weights = &weights[panel * taps * BLOCK..];
+            let bias: [S::f32s; R] = load(simd, &bias[channels.clone()]);
             for (i, segments) in stretches.iter().enumerate() {
                 let stretch: usize = segments.iter().map(|segment| segment.len).sum();
                 for (tile, offsets) in self.buffers.offsets.chunks(P).enumerate() {
@@ -286,18 +310,11 @@ impl Task<'_, '_> {
                     let pixels = tile * P..(tile * P + P).min(self.buffers.offsets.len());
                     let place =
                         |pixel: usize| pixel * outputs + channels.start..pixel * outputs + channels.end;
-                    let mut initial = [[simd.splat_f32s(0.0); R]; P];
-                    for (p, sums) in initial.iter_mut().enumerate() {
-                        let pixel = (pixels.start + p).min(pixels.end - 1);
-                        *sums = match i {
-                            0 => load(simd, &bias[channels.clone()]),
-                            _ => load(simd, &self.result[place(pixel)]),
-                        };
-                        if let (0, Some(residual)) = (i, residual) {
-                            let residual: [S::f32s; R] = load(simd, &residual[place(first_pixel + pixel)]);
-                            for r in 0..R {
-                                sums[r] = simd.add_f32s(sums[r], residual[r]);
-                            }
+                    let mut initial = [bias; P];
+                    if i > 0 {
+                        for (p, sums) in initial.iter_mut().enumerate() {
+                            let pixel = (pixels.start + p).min(pixels.end - 1);
+                            *sums = load(simd, &self.result[place(pixel)]);
                         }
                     }
                     let sums =
@@ -363,6 +380,24 @@ pub(super) fn accumulate<S: Simd, const R: usize, const P: usize>(
         }
     }
     sums
+}
+
+/// Adds one slice to another of the same length.
+struct Add<'a> {
+    values: &'a mut [f32],
+    addends: &'a [f32],
+}
+
+impl WithSimd for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // A plain loop: inlined here, it is compiled for these vector instructions.
+        for (value, addend) in self.values.iter_mut().zip(self.addends) {
+            *value += addend;
+        }
+    }
 }
 
 /// `R` vectors; zeros where `values` ends.

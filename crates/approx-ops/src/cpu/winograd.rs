@@ -10,7 +10,7 @@
 //!
 //! 1. `tiles`: `[36][tile][channel]`, the transformed input, zero beyond the image;
 //! 2. `sums`: `[36][tile][output, rounded up to a panel]`, by the inner loop of the direct convolution;
-//! 3. the result, transformed back, with bias and residual.
+//! 3. the result, transformed back, with bias.
 //!
 //! Weights are transformed in float64 and packed once: `[36][panel][channel][BLOCK]`.
 
@@ -68,9 +68,18 @@ fn tile_grid((out_height, out_width): (usize, usize)) -> (usize, usize) {
     (out_height.div_ceil(TILE), out_width.div_ceil(TILE))
 }
 
-/// Cuts the result, rows of all images, into those of each task: rows of tiles, counted over all images, and their
-/// rows of the output.
-pub(super) fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec<(Range<usize>, &'r mut [f32])> {
+/// What a task is to compute.
+pub(super) struct Share<'r> {
+    /// Rows of tiles, counted over all images.
+    pub(super) rows: Range<usize>,
+    /// Which number of the whole result is the first of `result`.
+    pub(super) first: usize,
+    /// The rows of the output that these tiles are.
+    pub(super) result: &'r mut [f32],
+}
+
+/// Cuts the result into the shares of tasks.
+pub(super) fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec<Share<'r>> {
     let [images, ..] = convolution.shape;
     let (out_height, out_width) = convolution.output;
     let (grid_height, grid_width) = tile_grid(convolution.output);
@@ -85,7 +94,7 @@ pub(super) fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec
         let rows = start..(start + rows_per_task).min(all);
         let output_row = |tiles: usize| tiles / grid_height * out_height + tiles % grid_height * TILE;
         let (head, tail) = rest.split_at_mut((output_row(rows.end) - output_row(rows.start)) * row);
-        tasks.push((rows, head));
+        tasks.push(Share { first: output_row(rows.start) * row, rows, result: head });
         rest = tail;
     }
     tasks
@@ -197,7 +206,7 @@ impl Task<'_, '_> {
 
     #[inline(always)]
     fn transform_output<S: Simd>(&mut self, simd: S, count: usize, sums: &[f32]) {
-        let Convolution { geometry: Geometry { outputs, .. }, bias, residual, output, .. } = *self.convolution;
+        let Convolution { geometry: Geometry { outputs, .. }, bias, output, .. } = *self.convolution;
         let (out_height, out_width) = output;
         let (grid_height, grid_width) = tile_grid(output);
         let stride = outputs.next_multiple_of(BLOCK);
@@ -231,13 +240,8 @@ impl Task<'_, '_> {
                     for (y, half) in half.into_iter().enumerate().take(rows) {
                         let pixels = output_transform(simd, half);
                         for (x, pixel) in pixels.into_iter().enumerate().take(columns) {
-                            let start = ((top + y) * out_width + left + x) * outputs + channel;
-                            let mut pixel = simd.add_f32s(pixel, bias);
-                            if let Some(residual) = residual {
-                                let addend = load_one(simd, &residual[start..start + lanes]);
-                                pixel = simd.add_f32s(pixel, addend);
-                            }
-                            let start = start - first_row * out_width * outputs;
+                            let start = ((top + y - first_row) * out_width + left + x) * outputs + channel;
+                            let pixel = simd.add_f32s(pixel, bias);
                             store_one(simd, &mut self.result[start..start + lanes], pixel);
                         }
                     }
