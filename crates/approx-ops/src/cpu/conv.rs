@@ -260,9 +260,9 @@ thread_local! {
 
 /// Consecutive taps: where they are in the window, and how many.
 #[derive(Clone, Copy)]
-pub(super) struct Segment {
-    pub(super) offset: usize,
-    pub(super) len: usize,
+struct Segment {
+    offset: usize,
+    len: usize,
 }
 
 struct Task<'a, 'b> {
@@ -352,7 +352,7 @@ fn stretches(geometry: &Geometry, padded_row: usize) -> Vec<Vec<Segment>> {
 
 /// Adds to `sums`, for `P` pixels × `R` vectors of channels, the products of some taps.
 #[inline(always)]
-pub(super) fn accumulate<S: Simd, const R: usize, const P: usize>(
+fn accumulate<S: Simd, const R: usize, const P: usize>(
     simd: S,
     input: &[f32],
     offsets: [usize; P],
@@ -364,18 +364,34 @@ pub(super) fn accumulate<S: Simd, const R: usize, const P: usize>(
     for segment in segments {
         let (panel, rest) = weights.split_at(segment.len * BLOCK);
         weights = rest;
-        let panel = &S::as_simd_f32s(panel).0.as_chunks::<R>().0[..segment.len];
         let mut windows: [&[f32]; P] = [&[]; P];
         for (window, offset) in windows.iter_mut().zip(offsets) {
             *window = &input[offset + segment.offset..][..segment.len];
         }
-        for i in 0..segment.len {
-            let weights = panel[i];
-            for p in 0..P {
-                let x = simd.splat_f32s(windows[p][i]);
-                for r in 0..R {
-                    sums[p][r] = simd.mul_add_e_f32s(x, weights[r], sums[p][r]);
-                }
+        sums = multiply_add(simd, windows, S::as_simd_f32s(panel).0.as_chunks::<R>().0, sums);
+    }
+    sums
+}
+
+/// Adds to `sums` the products of `P` rows of numbers and a panel of weights, `R` vectors for each number.
+#[inline(always)]
+pub(super) fn multiply_add<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    rows: [&[f32]; P],
+    panel: &[[S::f32s; R]],
+    mut sums: [[S::f32s; R]; P],
+) -> [[S::f32s; R]; P] {
+    let mut rows = rows;
+    for row in &mut rows {
+        // So that the loop needs no checks.
+        *row = &row[..panel.len()];
+    }
+    for i in 0..panel.len() {
+        let weights = panel[i];
+        for p in 0..P {
+            let x = simd.splat_f32s(rows[p][i]);
+            for r in 0..R {
+                sums[p][r] = simd.mul_add_e_f32s(x, weights[r], sums[p][r]);
             }
         }
     }

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::conv::{BLOCK, Convolution, Geometry, Segment, accumulate};
+use super::conv::{BLOCK, Convolution, Geometry, multiply_add};
 
 /// Height and width of an output tile.
 pub(super) const TILE: usize = 4;
@@ -143,15 +143,16 @@ impl Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(mut self, simd: S) {
         let Geometry { inputs, outputs, .. } = self.convolution.geometry;
-        let count = self.rows.len() * tile_grid(self.convolution.output).1;
+        // Whole register tiles: what the last one has too many of is computed and not looked at.
+        let count = (self.rows.len() * tile_grid(self.convolution.output).1).next_multiple_of(P);
         let width = outputs.next_multiple_of(BLOCK);
-        let Buffers { mut tiles, mut sums } = std::mem::take(self.buffers);
-        tiles.resize(PLACES * count * inputs, 0.0);
-        sums.resize(PLACES * count * width, 0.0);
-        self.transform_input(simd, count, &mut tiles);
-        multiply::<S, R, P>(simd, self.convolution.weights, &tiles, &mut sums, [inputs, width, count]);
-        self.transform_output(simd, count, &sums);
-        *self.buffers = Buffers { tiles, sums };
+        let mut buffers = std::mem::take(self.buffers);
+        let tiles = at_least(&mut buffers.tiles, PLACES * count * inputs);
+        let sums = at_least(&mut buffers.sums, PLACES * count * width);
+        self.transform_input(simd, count, tiles);
+        multiply::<S, R, P>(simd, self.convolution.weights, tiles, sums, inputs, width);
+        self.transform_output(simd, count, sums);
+        *self.buffers = buffers;
     }
 
     #[inline(always)]
@@ -253,37 +254,42 @@ impl Task<'_, '_> {
     }
 }
 
-/// `sums[place] = tiles[place] · weights[place]` for each of the places.
+/// So many numbers, whatever they are.
+fn at_least(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+/// `sums[place] = tiles[place] · weights[place]` for each of the places. `width` is that of a row of `sums`.
 #[inline(always)]
 fn multiply<S: Simd, const R: usize, const P: usize>(
     simd: S,
     weights: &[f32],
     tiles: &[f32],
     sums: &mut [f32],
-    [inputs, width, count]: [usize; 3],
+    inputs: usize,
+    width: usize,
 ) {
-    let panels = width / BLOCK;
-    let segment = [Segment { offset: 0, len: inputs }];
-    for place in 0..PLACES {
-        let tiles = &tiles[place * count * inputs..(place + 1) * count * inputs];
-        let sums = &mut sums[place * count * width..(place + 1) * count * width];
-        for panel in 0..panels {
-            let weights = &weights[(place * panels + panel) * inputs * BLOCK..][..inputs * BLOCK];
-            let mut first = 0;
-            while first < count {
-                // The last register tile may be short: it computes its last tile more than once.
-                let mut offsets = [0; P];
-                for (p, offset) in offsets.iter_mut().enumerate() {
-                    *offset = (first + p).min(count - 1) * inputs;
+    let panel_len = inputs * BLOCK;
+    let places = tiles.chunks_exact(tiles.len() / PLACES).zip(sums.chunks_exact_mut(sums.len() / PLACES));
+    let weights = weights.chunks_exact(width / BLOCK * panel_len);
+    for ((tiles, sums), weights) in places.zip(weights) {
+        for (panel, weights) in weights.chunks_exact(panel_len).enumerate() {
+            let weights = S::as_simd_f32s(weights).0.as_chunks::<R>().0;
+            let blocks = tiles.chunks_exact(P * inputs).zip(sums.chunks_exact_mut(P * width));
+            for (tiles, sums) in blocks {
+                let mut rows: [&[f32]; P] = [&[]; P];
+                for (row, tile) in rows.iter_mut().zip(tiles.chunks_exact(inputs)) {
+                    *row = tile;
                 }
                 let zeros = [[simd.splat_f32s(0.0); R]; P];
-                let products = accumulate(simd, tiles, offsets, &segment, weights, zeros);
-                for (p, products) in products.into_iter().enumerate().take(count - first) {
-                    let start = (first + p) * width + panel * BLOCK;
-                    let place = S::as_mut_simd_f32s(&mut sums[start..start + BLOCK]).0;
-                    place.copy_from_slice(&products);
+                let products = multiply_add(simd, rows, weights, zeros);
+                for (row, product) in sums.chunks_exact_mut(width).zip(&products) {
+                    let place = &mut row[panel * BLOCK..(panel + 1) * BLOCK];
+                    S::as_mut_simd_f32s(place).0.copy_from_slice(product);
                 }
-                first += P;
             }
         }
     }
