@@ -63,7 +63,7 @@ fn convolutions_agree_with_float64_loops_at_every_simd_level() {
         (9, 5, 2, 2, 17, (3, 3), 1, (1, 1)),  // a panel that is not full, many images a task
         (2, 4, 40, 33, 8, (7, 7), 2, (3, 3)),
         (1, 2, 150, 200, 16, (3, 3), 1, (1, 1)), // an image that is split
-        (3, 24, 11, 6, 20, (3, 3), 1, (1, 1)), // tiles that reach beyond the image
+        (3, 24, 11, 6, 20, (3, 3), 1, (1, 1)),   // tiles that reach beyond the image
         (2, 17, 7, 9, 33, (3, 3), 1, (0, 0)),
         (40, 16, 2, 1, 16, (3, 3), 1, (1, 1)),
         (2, 20, 30, 70, 16, (3, 3), 1, (1, 0)),

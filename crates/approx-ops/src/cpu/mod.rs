@@ -2,6 +2,7 @@
 
 pub(crate) mod composite;
 pub(crate) mod conv;
+mod direct;
 pub(crate) mod map;
 pub(crate) mod pool;
 mod winograd;

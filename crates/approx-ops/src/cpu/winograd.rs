@@ -17,18 +17,21 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use candle_core::Layout;
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
-use super::conv::{BLOCK, Convolution, Geometry, multiply_add};
+use super::contiguous;
+use super::conv::{BLOCK, Convolution, Geometry, TASK_PIXELS, multiply_add};
+use crate::range::RangeStats;
+use crate::simd::SimdLevel;
 
 /// Height and width of an output tile.
-pub(super) const TILE: usize = 4;
+const TILE: usize = 4;
 /// Height and width of the input that a tile depends on.
 const WINDOW: usize = TILE + 2;
 /// Numbers in a transformed tile.
 const PLACES: usize = WINDOW * WINDOW;
-/// Tiles in a task, about: a multiple of the pixels in a register tile at every level.
-const TILES: usize = 84;
 
 /// `G`: from a kernel's row of 3 to 6 numbers, for the interpolation points 0, 1, −1, 2, −2 and ∞.
 const KERNEL: [[f64; 3]; WINDOW] = [
@@ -63,31 +66,67 @@ pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
     packed
 }
 
+/// Computes the whole result; gives the range of the activation's inputs.
+pub(super) fn run(
+    convolution: &Convolution,
+    input: &[f32],
+    layout: &Layout,
+    result: &mut [f32],
+) -> RangeStats {
+    let copy;
+    let input = match channels_last(input, layout) {
+        Some(input) => input,
+        None => {
+            let layout = layout.permute(&[0, 2, 3, 1]).expect("the input has four dimensions");
+            copy = contiguous(input, &layout);
+            &copy
+        }
+    };
+    let tasks = tasks(convolution, result);
+    tasks
+        .into_par_iter()
+        .map(|Share { rows, first, result }| {
+            BUFFERS.with_borrow_mut(|buffers| {
+                let result = &mut *result;
+                let task = Task { convolution, input, rows, result, buffers };
+                SimdLevel::current().run(task);
+            });
+            convolution.finish(first, result)
+        })
+        .reduce(RangeStats::default, RangeStats::merge)
+}
+
+/// The elements, if they lie in memory as `[N, H, W, C]`.
+fn channels_last<'v>(values: &'v [f32], layout: &Layout) -> Option<&'v [f32]> {
+    let (start, end) = layout.permute(&[0, 2, 3, 1]).ok()?.contiguous_offsets()?;
+    Some(&values[start..end])
+}
+
 /// Rows and columns of tiles of an image.
 fn tile_grid((out_height, out_width): (usize, usize)) -> (usize, usize) {
     (out_height.div_ceil(TILE), out_width.div_ceil(TILE))
 }
 
 /// What a task is to compute.
-pub(super) struct Share<'r> {
+struct Share<'r> {
     /// Rows of tiles, counted over all images.
-    pub(super) rows: Range<usize>,
+    rows: Range<usize>,
     /// Which number of the whole result is the first of `result`.
-    pub(super) first: usize,
+    first: usize,
     /// The rows of the output that these tiles are.
-    pub(super) result: &'r mut [f32],
+    result: &'r mut [f32],
 }
 
 /// Cuts the result into the shares of tasks.
-pub(super) fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec<Share<'r>> {
+fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec<Share<'r>> {
     let [images, ..] = convolution.shape;
     let (out_height, out_width) = convolution.output;
     let (grid_height, grid_width) = tile_grid(convolution.output);
     let row = out_width * convolution.geometry.outputs;
     let all = images * grid_height;
-    // Enough tasks for every thread.
+    // A tile is a row of the matrix product, as a pixel is in the direct form. Every thread needs a task.
     let fair = all.div_ceil(rayon::current_num_threads());
-    let rows_per_task = TILES.div_ceil(grid_width).min(fair);
+    let rows_per_task = TASK_PIXELS.div_ceil(grid_width).min(fair);
     let mut rest = result;
     let mut tasks = Vec::with_capacity(all.div_ceil(rows_per_task));
     for start in (0..all).step_by(rows_per_task) {
@@ -102,25 +141,25 @@ pub(super) fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec
 
 /// What a task keeps from step to step.
 #[derive(Default)]
-pub(super) struct Buffers {
+struct Buffers {
     tiles: Vec<f32>,
     sums: Vec<f32>,
 }
 
 thread_local! {
     /// Kept from task to task, so that nothing is allocated in the steady state.
-    pub(super) static BUFFERS: RefCell<Buffers> = RefCell::default();
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// Computes some rows of tiles.
-pub(super) struct Task<'a, 'b> {
-    pub(super) convolution: &'a Convolution<'a>,
+struct Task<'a, 'b> {
+    convolution: &'a Convolution<'a>,
     /// `[N, H, W, C]`, contiguous.
-    pub(super) input: &'a [f32],
-    pub(super) rows: Range<usize>,
+    input: &'a [f32],
+    rows: Range<usize>,
     /// The rows of the output that these tiles are.
-    pub(super) result: &'b mut [f32],
-    pub(super) buffers: &'b mut Buffers,
+    result: &'b mut [f32],
+    buffers: &'b mut Buffers,
 }
 
 impl WithSimd for Task<'_, '_> {
