@@ -102,8 +102,8 @@ pub struct Network {
 
 /// Parameters of a network whose weights stay in a core's reach, so that only the activations matter.
 const SMALL_NETWORK: usize = 2 << 20;
-/// Numbers of the input of a slice for such a network: its activations stay in the cache (32 images of CIFAR-10).
-const SLICE_INPUT: usize = 32 * 3 * 32 * 32;
+/// Numbers of the input of a slice for such a network: its activations stay in the cache (16 images of CIFAR-10).
+const SLICE_INPUT: usize = 16 * 3 * 32 * 32;
 /// Images for which it pays to read the weights of a large network.
 const SMALLEST_SLICE: usize = 4;
 

@@ -107,10 +107,17 @@ fn max_pool_gradients_are_those_of_finite_differences() {
 
         for alpha in [4, 7, 10].map(|bits| Alpha::new(bits).unwrap()) {
             let op = MinimaxMaxPool::new(alpha, 8.0, spec).unwrap();
-            let (actual, values) = gradient(&xs, |x| op.forward(x, &recorder).unwrap());
-            check("minimax_max_pool", &actual, &values, 2e-3, |xs| {
-                planes(xs, &|image| reference::max_pool(alpha, 8.0, &spec, image, height, width))
-            });
+            let channels_last = |x: &Tensor| {
+                let x = x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+                op.forward(&x.permute((0, 3, 1, 2)).unwrap(), &recorder).unwrap()
+            };
+            for (actual, values) in
+                [gradient(&xs, |x| op.forward(x, &recorder).unwrap()), gradient(&xs, channels_last)]
+            {
+                check("minimax_max_pool", &actual, &values, 2e-3, |xs| {
+                    planes(xs, &|image| reference::max_pool(alpha, 8.0, &spec, image, height, width))
+                });
+            }
         }
     }
 }
