@@ -171,9 +171,9 @@ impl Network {
     /// # Errors
     /// candle's, such as an input of the wrong shape.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let (count, channels, height, width) = images.dims4()?;
+        let count = images.dim(0)?;
         let size = match images.device() {
-            Device::Cpu => self.slice(count, channels * height * width),
+            Device::Cpu => self.slice(count, images.elem_count() / count.max(1)),
             _ => count,
         };
         if size >= count {
@@ -187,14 +187,14 @@ impl Network {
         Ok(Tensor::cat(&logits, 0)?)
     }
 
-    /// How many of `count` images of `pixels` numbers each go through the network together.
-    fn slice(&self, count: usize, pixels: usize) -> usize {
+    /// How many of `count` images of `numbers` numbers each go through the network together.
+    fn slice(&self, count: usize, numbers: usize) -> usize {
         let fair = count.div_ceil(rayon::current_num_threads());
         if self.parameters > SMALL_NETWORK {
             // What is read again and again are the weights.
             return fair.max(SMALLEST_SLICE);
         }
-        fair.min((SLICE_INPUT / pixels.max(1)).max(1))
+        fair.min((SLICE_INPUT / numbers.max(1)).max(1))
     }
 
     /// The sites, in an order in which each comes after those that its input depends on.
