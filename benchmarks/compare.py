@@ -1,33 +1,45 @@
 #!/usr/bin/env python3
 """Images per second of `infer` beside PyTorch, on one machine, in one run.
 
-For each backbone, in turn and several times over: PyTorch's exact network (eager, and with torch.compile), the
-reference's algorithm (each component of the composition as a sum over explicit powers in float64), and `infer`, exact
-and approximate. All run on the same random images with the same random weights. Prints a table of medians.
+For each backbone, in turn and several times over: PyTorch's exact network (eager, eager in channels-last layout, and
+with torch.compile), the reference's algorithm (each component of the composition as a sum over explicit powers in
+float64), and `infer`, exact and approximate with alpha 14. All have the same random weights and the same random
+images, and all of the machine's threads. The table has medians.
+
+PyTorch is timed with the network alone, on batches that are normalised already. `infer`'s time contains waiting for
+images, which a thread of its own decodes and normalises meanwhile, and its first batch, in a process that just began.
 
     python3 -m venv .venv && .venv/bin/pip install -r benchmarks/requirements.txt
-    .venv/bin/python benchmarks/compare.py --backbones resnet20 resnet56 vgg11bn
+    .venv/bin/python benchmarks/compare.py --write docs/performance.md
+    .venv/bin/python benchmarks/compare.py --dataset imagenet --write docs/performance.md
+    .venv/bin/python benchmarks/compare.py --backbones resnet20 vgg11bn --runs 3 --no-compile
 """
 
 import argparse
+import copy
+import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import platform
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from unittest import mock
 
 import numpy
 import torch
+import torchvision_parity
 from torch import nn
 from torch.nn import functional as F
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1)
-STD = torch.tensor([0.2023, 0.1994, 0.2010]).view(1, 3, 1, 1)
+BOUND = 50.0  # of the reference's approximations: it does not matter for the speed
 
 VGG = {
     "vgg11bn": [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"],
@@ -62,121 +74,311 @@ class Composition:
     def max(self, a, b):
         return (a + b + (a - b) * self.sign(a - b)) / 2
 
-    def max_pool(self, x, bound):
-        c = (1 - 4 * 2.0**-14) / (2 * bound)
-        x = c * x.double() + 0.5
-        top = self.max(x[:, :, ::2, ::2], x[:, :, ::2, 1::2])
-        bottom = self.max(x[:, :, 1::2, ::2], x[:, :, 1::2, 1::2])
-        return ((self.max(top, bottom) - 0.5) / c).float()
+    def max_pool(self, x, kernel, stride, padding, output):
+        """A tournament within each window; padding counts as zero."""
+        c = (1 - 4 * 2.0**-14) / (2 * BOUND)
+        # Windows of ceil mode may reach beyond the padding.
+        needed = [(size - 1) * stride + kernel - have - padding for size, have in zip(output, x.shape[2:])]
+        x = c * F.pad(x.double(), (padding, max(needed[1], 0), padding, max(needed[0], 0))) + 0.5
+        height, width = ((size - 1) * stride + 1 for size in output)
+        taps = [
+            x[:, :, top : top + height : stride, left : left + width : stride]
+            for top in range(kernel)
+            for left in range(kernel)
+        ]
+        while len(taps) > 1:
+            rest = taps[len(taps) // 2 * 2 :]
+            taps = [self.max(a, b) for a, b in zip(taps[::2], taps[1::2])] + rest
+        return ((taps[0] - 0.5) / c).float()
+
+
+class Reference(nn.Module):
+    """A network with its activations replaced while it runs."""
+
+    def __init__(self, model, alpha):
+        super().__init__()
+        self.model, self.composition = model, Composition(alpha)
+
+    def relu(self, x, inplace=False):
+        return self.composition.relu(x, BOUND)
+
+    def max_pool2d(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        def size(image):
+            room = image + 2 * padding - kernel_size
+            steps = room // stride
+            if ceil_mode and room % stride > 0 and (steps + 1) * stride < image + padding:
+                steps += 1
+            return steps + 1
+
+        stride = stride or kernel_size
+        return self.composition.max_pool(x, kernel_size, stride, padding, [size(image) for image in x.shape[2:]])
+
+    def forward(self, x):
+        with mock.patch.object(F, "relu", self.relu), mock.patch.object(F, "max_pool2d", self.max_pool2d):
+            return self.model(x)
 
 
 class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride, relu):
+    def __init__(self, inputs, outputs, stride):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.zeros, self.relu = stride, (outputs - inputs) // 2, relu
+        self.stride, self.zeros = stride, (outputs - inputs) // 2
 
     def forward(self, x):
-        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         shortcut = x
         if self.stride == 2:
             shortcut = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.zeros, self.zeros))
-        return self.relu(y + shortcut)
+        return F.relu(y + shortcut)
 
 
 class ResNet(nn.Module):
-    def __init__(self, blocks, relu):
+    def __init__(self, blocks):
         super().__init__()
-        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), relu
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
         inputs = 16
         for stage, outputs in enumerate([16, 32, 64], 1):
             layers = []
             for block in range(blocks):
-                layers.append(Block(inputs, outputs, 2 if block == 0 and stage > 1 else 1, relu))
+                layers.append(Block(inputs, outputs, 2 if block == 0 and stage > 1 else 1))
                 inputs = outputs
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
         self.linear = nn.Linear(64, 10)
 
     def forward(self, x):
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))
 
 
-class Function(nn.Module):
-    """A function as a module, so that `Sequential` counts it."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 class Vgg(nn.Module):
-    def __init__(self, layers, relu, max_pool):
+    def __init__(self, layers):
         super().__init__()
         features, inputs = [], 3
         for outputs in layers:
             if outputs == "M":
-                features.append(Function(max_pool))
+                features.append(nn.MaxPool2d(2))
             else:
-                features += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), Function(relu)]
+                features += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
                 inputs = outputs
-        self.features, self.relu = nn.Sequential(*features), relu
+        self.features = nn.Sequential(*features)
         self.linear1, self.linear2, self.linear3 = nn.Linear(512, 512), nn.Linear(512, 512), nn.Linear(512, 10)
 
     def forward(self, x):
         x = self.features(x).flatten(1)
-        return self.linear3(self.relu(self.linear2(self.relu(self.linear1(x)))))
+        return self.linear3(F.relu(self.linear2(F.relu(self.linear1(x)))))
 
 
-def network(name, relu=F.relu, max_pool=lambda x: F.max_pool2d(x, 2)):
-    model = ResNet(RESNET[name], relu) if name in RESNET else Vgg(VGG[name], relu, max_pool)
-    return model.eval()
-
-
-def randomise(model):
-    """Weights that keep the size of activations, so that no run spends its time on infinities."""
+def cifar10_network(name):
+    """Weights keep the size of activations, so that no run spends its time on infinities."""
     torch.manual_seed(1)
+    model = ResNet(RESNET[name]) if name in RESNET else Vgg(VGG[name])
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
         if isinstance(module, Block):
             nn.init.constant_(module.bn2.weight, 0.25)
-    return model.state_dict()
+    return model.eval()
 
 
-def images_per_second(model, images, batch):
+def cifar10_images(folder, count, size):
+    pixels = numpy.random.default_rng(1).integers(0, 256, (10_000, 3073), dtype=numpy.uint8)
+    pixels[:, 0] %= 10
+    pixels.tofile(folder / "test_batch.bin")
+    return pixels[:count, 1:].reshape(-1, 3, 32, 32)
+
+
+def imagenet_network(name):
+    return torchvision_parity.build(torchvision_parity.NETWORKS[name])
+
+
+def imagenet_images(folder, count, size):
+    """PPM files: exact, and hardly anything to decode."""
+    pixels = numpy.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=numpy.uint8)
+    (folder / "class").mkdir(parents=True)
+    for number, picture in enumerate(pixels):
+        file = folder / "class" / f"{number:05}.ppm"
+        file.write_bytes(b"P6 %d %d 255\n" % (size, size) + picture.tobytes())
+    return pixels.transpose(0, 3, 1, 2)
+
+
+@dataclasses.dataclass
+class Dataset:
+    backbones: list
+    #: What the table has if nothing else is asked for.
+    default: list
+    images: int
+    batch: int
+    reference_images: int
+    #: From a name.
+    build: object
+    #: Writes images where `infer` finds them, and gives them: [N, C, H, W], 8 bits.
+    write_images: object
+    mean: list
+    std: list
+    #: Pixels of an image.
+    size: object
+
+
+DATASETS = {
+    "cifar10": Dataset(
+        backbones=[*RESNET, *VGG], default=["resnet20", "resnet56", "resnet110", "vgg11bn", "vgg16bn"],
+        images=1024, batch=128, reference_images=16, build=cifar10_network, write_images=cifar10_images,
+        mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010], size=lambda name: 32,
+    ),
+    "imagenet": Dataset(
+        backbones=[*torchvision_parity.NETWORKS],
+        default=["resnet18", "resnet50", "vgg16bn", "googlenet", "inception_v3"],
+        images=64, batch=8, reference_images=1, build=imagenet_network, write_images=imagenet_images,
+        mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], size=lambda name: 299 if name == "inception_v3" else 224,
+    ),
+}
+
+
+def images_per_second(model, batches):
     start = time.perf_counter()
     with torch.inference_mode():
-        for first in range(0, len(images), batch):
-            model((images[first : first + batch].float() / 255 - MEAN) / STD)
-    return len(images) / (time.perf_counter() - start)
+        for batch in batches:
+            model(batch)
+    return sum(map(len, batches)) / (time.perf_counter() - start)
 
 
-def infer(binary, backbone, folder, count, threads):
-    command = [binary, "cifar10", backbone, "--params", folder / f"{backbone}.pt", "--dataset-path", folder]
-    command += ["--b-relu", "1", "--b-max", "1", "--b-search", "1", "--limit", str(count)]
-    command += ["--threads", str(threads), "--report", folder / "report.json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    report = json.loads((folder / "report.json").read_text())
-    return report["exact"]["images_per_second"], report["approx"]["images_per_second"]
+class Infer:
+    """The program on one network and its images."""
+
+    def __init__(self, binary, dataset, backbone, size, weights, images, arguments):
+        self.report = weights.with_suffix(".json")
+        self.command = [binary, dataset, backbone, "--params", weights, "--dataset-path", images]
+        self.command += ["--b-relu", "1", "--b-max", "1", "--b-search", "1", "--limit", str(arguments.images)]
+        self.command += ["--batch-inf", str(arguments.batch), "--threads", str(arguments.threads)]
+        self.command += ["--alpha", "14", "--report", self.report]
+        if dataset == "imagenet":
+            self.command += ["--image-size", str(size), "--resize", str(size)]
+
+    def images_per_second(self):
+        """Of the exact and of the approximate network, and the vector instructions."""
+        done = subprocess.run(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{shlex.join(map(str, self.command))}\n{done.stderr}")
+        report = json.loads(self.report.read_text())
+        return report["exact"]["images_per_second"], report["approx"]["images_per_second"], report["simd"]
+
+
+#: Columns of the table.
+EAGER, CHANNELS_LAST, COMPILE = "PyTorch eager", "eager, channels-last", "torch.compile"
+REFERENCE, EXACT, APPROXIMATE = "reference, approximate", "infer, exact", "infer, approximate"
+
+
+def measure(binary, name, folder, arguments):
+    """The medians of a backbone by column, and the vector instructions."""
+    dataset = DATASETS[arguments.dataset]
+    size = dataset.size(name)
+    images = folder / f"images{size}"
+    images.mkdir()
+    pixels = torch.from_numpy(dataset.write_images(images, arguments.images, size).copy())
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (dataset.mean, dataset.std))
+    batches = ((pixels.float() / 255 - mean) / std).split(arguments.batch)
+    channels_last_batches = [batch.to(memory_format=torch.channels_last) for batch in batches]
+    few = [batches[0][: dataset.reference_images]]
+
+    model = dataset.build(name)
+    weights = folder / f"{name}.pth"
+    torch.save(model.state_dict(), weights)
+    infer = Infer(binary, arguments.dataset, name, size, weights, images, arguments)
+    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    torch.compiler.reset()
+    compiled = None if arguments.no_compile else torch.compile(model)
+    reference = Reference(model, 14) if arguments.reference else None
+
+    speeds = {}
+    for run in range(arguments.runs + 1):
+        measured = {EAGER: images_per_second(model, batches)}
+        measured[CHANNELS_LAST] = images_per_second(channels_last, channels_last_batches)
+        if compiled is not None:
+            measured[COMPILE] = images_per_second(compiled, batches)
+        if reference is not None and run > 0:
+            measured[REFERENCE] = images_per_second(reference, few)
+        measured[EXACT], measured[APPROXIMATE], simd = infer.images_per_second()
+        if run > 0:  # the first one warms up
+            for column, speed in measured.items():
+                speeds.setdefault(column, []).append(speed)
+    return {column: statistics.median(values) for column, values in speeds.items()}, simd
+
+
+def digits(value):
+    return f"{value:.1f}" if value >= 10 else f"{value:#.3g}"
+
+
+def table(rows):
+    """Speeds, and the approximate network's beside each of the others."""
+    columns = list(next(iter(rows.values())))
+    others = [column for column in columns if column not in (EXACT, APPROXIMATE)]
+    lines = ["Images/s:", "", "| backbone | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(digits(row[column]) for column in columns) + " |")
+    lines += ["", "`infer`'s approximate network: its speed over the others', its time over the exact one's:", ""]
+    lines.append("| backbone | " + " | ".join(f"over {column}" for column in others) + " | time / exact |")
+    lines.append("|---" * (len(others) + 2) + "|")
+    for name, row in rows.items():
+        ratios = [row[APPROXIMATE] / row[column] for column in others]
+        cells = [f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2f}" for ratio in ratios]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row[EXACT] / row[APPROXIMATE]:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def processor():
+    """As Linux names it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write_between_markers(file, dataset, text):
+    begin, end = f"<!-- compare.py {dataset}: begin -->", f"<!-- compare.py {dataset}: end -->"
+    document = file.read_text()
+    if document.count(begin) != 1 or document.count(end) != 1:
+        sys.exit(f"{file} must have {begin} and {end}, each once")
+    before, rest = document.split(begin)
+    file.write_text(f"{before}{begin}\n{text}{end}{rest.split(end)[1]}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS)
+    parser.add_argument("--backbones", nargs="+", metavar="NAME", help="[default: five of the data set's]")
+    parser.add_argument("--images", type=int, help="for each measurement [default: 1024, ImageNet: 64]")
+    parser.add_argument("--batch", type=int, help="[default: 128, ImageNet: 8]")
+    parser.add_argument("--runs", type=int, default=5, help="after one to warm up [default: 5]")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="[default: all]")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument(
+        "--reference", action=argparse.BooleanOptionalAction,
+        help="the reference's algorithm, on 16 images, for ImageNet on 1 [default: for CIFAR-10 only]",
+    )
+    parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="replace the data set's table in FILE")
+    arguments = parser.parse_args()
+    dataset = DATASETS[arguments.dataset]
+    arguments.backbones = arguments.backbones or dataset.default
+    arguments.images = arguments.images or dataset.images
+    arguments.batch = arguments.batch or dataset.batch
+    if arguments.reference is None:
+        arguments.reference = arguments.dataset == "cifar10"
+    unknown = [name for name in arguments.backbones if name not in dataset.backbones]
+    if unknown:
+        parser.error(f"{unknown[0]} is none of {', '.join(dataset.backbones)}")
+    if arguments.images % arguments.batch != 0:
+        parser.error(f"{arguments.images} images are no whole batches of {arguments.batch}")
+    return arguments
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbones", nargs="+", default=["resnet20"], choices=[*RESNET, *VGG], metavar="NAME")
-    parser.add_argument("--images", type=int, default=1024, help="for each measurement (the reference: 1/32 of it)")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
 
     build = ["cargo", "build", "-p", "infer", "--message-format", "json"]
@@ -184,39 +386,24 @@ def main():
     artifacts = [json.loads(line) for line in messages.splitlines()]
     binary = [a["executable"] for a in artifacts if a.get("executable")][-1]
 
-    pixels = numpy.random.default_rng(1).integers(0, 256, (10_000, 3073), dtype=numpy.uint8)
-    pixels[:, 0] %= 10
-    images = torch.from_numpy(pixels[: arguments.images, 1:].copy()).view(-1, 3, 32, 32)
-    columns = ["PyTorch eager", "torch.compile", "reference", "infer exact", "infer approximate"]
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, PyTorch {torch.__version__},")
-    print(f"{datetime.date.today()}, medians of {arguments.runs}, images/s, batch {arguments.batch}, alpha 14\n")
-    print("| backbone |", " | ".join(columns), "| approximate / eager | approximate / exact |")
-    print("|---" * (len(columns) + 3) + "|")
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        pixels.tofile(folder / "test_batch.bin")
-        for name in arguments.backbones:
-            exact = network(name)
-            torch.save(randomise(exact), folder / f"{name}.pt")
-            composition = Composition(14)
-            # The bound does not matter for the speed.
-            reference = network(name, lambda x: composition.relu(x, 50.0), lambda x: composition.max_pool(x, 50.0))
-            few = images[: max(1, len(images) // 32)]
-            compiled = None if arguments.no_compile else torch.compile(exact)
-            speeds = {column: [] for column in columns}
-            for run in range(arguments.runs + 1):
-                measured = [images_per_second(exact, images, arguments.batch)]
-                measured.append(images_per_second(compiled, images, arguments.batch) if compiled else float("nan"))
-                measured.append(images_per_second(reference, few, 32))
-                measured += infer(binary, name, folder, arguments.images, arguments.threads)
-                if run > 0:  # the first one warms up
-                    for column, speed in zip(columns, measured):
-                        speeds[column].append(speed)
-            median = {column: statistics.median(values) for column, values in speeds.items()}
-            ratio = median["infer approximate"] / median["PyTorch eager"]
-            cost = median["infer approximate"] / median["infer exact"]
-            row = " | ".join("" if median[column] != median[column] else f"{median[column]:.1f}" for column in columns)
-            print(f"| {name} | {row} | {ratio:.2f} | {cost:.2f} |", flush=True)
+    rows = {}
+    # A build meanwhile must not change what is measured.
+    programs = tempfile.TemporaryDirectory()
+    binary = shutil.copy(binary, programs.name)
+    for name in arguments.backbones:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            rows[name], simd = measure(binary, name, pathlib.Path(folder), arguments)
+            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    command = shlex.join(["python", "benchmarks/compare.py", *sys.argv[1:]])
+    text = f"`{command}`\n\n"
+    text += f"{processor()}, {os.cpu_count()} cores, {simd}, {arguments.threads} threads; PyTorch {torch.__version__} "
+    text += f"({torch.backends.cpu.get_cpu_capability()}); {datetime.date.today()}. "
+    text += f"Medians of {arguments.runs} runs of {arguments.images} images, batch {arguments.batch}, alpha 14.\n\n"
+    text += table(rows)
+    print(text)
+    if arguments.write:
+        write_between_markers(arguments.write, arguments.dataset, text)
 
 
 if __name__ == "__main__":

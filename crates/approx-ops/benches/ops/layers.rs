@@ -28,7 +28,7 @@ impl Family {
 
     pub fn name(&self) -> String {
         let Self { dataset, images, kernel: (height, width), stride, .. } = self;
-        format!("conv {height}×{width} stride {stride}, {images} of {dataset}")
+        format!("conv {height}×{width} stride {stride}, {dataset}, batch {images}")
     }
 
     /// Input channels, output channels and size of each.

@@ -97,8 +97,18 @@ fn horner_pair<S: Simd, const N: usize>(
     u: [S::f32s; N],
 ) -> ([S::f32s; N], [S::f32s; N]) {
     let (common, highest) = even.split_at(odd.len());
-    let mut even_sums = [simd.splat_f32s(highest.first().copied().unwrap_or(0.0)); N];
-    let mut odd_sums = [simd.splat_f32s(0.0); N];
+    let (Some((&last_odd, odd)), Some((&last_even, common))) = (odd.split_last(), common.split_last()) else {
+        // Degree 1.
+        return ([simd.splat_f32s(highest.first().copied().unwrap_or(0.0)); N], [simd.splat_f32s(0.0); N]);
+    };
+    let mut even_sums = [simd.splat_f32s(last_even); N];
+    let mut odd_sums = [simd.splat_f32s(last_odd); N];
+    if let Some(&highest) = highest.first() {
+        let highest = simd.splat_f32s(highest);
+        for (sum, &u) in even_sums.iter_mut().zip(&u) {
+            *sum = simd.mul_add_e_f32s(highest, u, *sum);
+        }
+    }
     for (&even, &odd) in common.iter().zip(odd).rev() {
         let (even, odd) = (simd.splat_f32s(even), simd.splat_f32s(odd));
         for (sum, &u) in even_sums.iter_mut().zip(&u) {
