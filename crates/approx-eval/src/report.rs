@@ -13,7 +13,7 @@ use crate::evaluate::Pass;
 pub struct Report {
     /// Of this program.
     pub version: &'static str,
-    /// `cifar10`, `demo`.
+    /// `cifar10`, `imagenet`, `demo`.
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
@@ -123,7 +123,7 @@ pub struct WeightsFile {
 /// What a run was of.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// `cifar10`, `demo`.
+    /// `cifar10`, `imagenet`, `demo`.
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
