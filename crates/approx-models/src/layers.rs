@@ -25,12 +25,23 @@ pub struct ConvSpec {
     pub bias: bool,
     /// Added to the variance in batch norm.
     pub eps: f64,
+    /// Whether the output is of so few pixels that the direct form of the convolution is faster.
+    pub few_pixels: bool,
 }
 
 impl ConvSpec {
     /// A `kernel` of height and width with stride 1, without padding and bias, with PyTorch's default `eps`.
     pub fn new(inputs: usize, outputs: usize, kernel: (usize, usize)) -> Self {
-        Self { inputs, outputs, kernel, stride: 1, padding: (0, 0), bias: false, eps: 1e-5 }
+        Self {
+            inputs,
+            outputs,
+            kernel,
+            stride: 1,
+            padding: (0, 0),
+            bias: false,
+            eps: 1e-5,
+            few_pixels: false,
+        }
     }
 
     /// A square kernel of odd size, padded so that it keeps the image's size at stride 1.
@@ -56,6 +67,12 @@ impl ConvSpec {
         Self { bias: true, ..self }
     }
 
+    /// The same for an output of `height × width` pixels, which is a matter of speed alone.
+    #[must_use]
+    pub fn for_output(self, height: usize, width: usize) -> Self {
+        Self { few_pixels: height * width <= 4, ..self }
+    }
+
     /// The same with another `eps`.
     #[must_use]
     pub fn with_eps(self, eps: f64) -> Self {
@@ -77,8 +94,9 @@ enum Kernel {
 impl Conv2d {
     pub(crate) fn new(weight: Tensor, bias: Tensor, spec: ConvSpec) -> Result<Self, OpError> {
         let ConvSpec { stride, padding, .. } = spec;
+        let pack = if spec.few_pixels { PackedConv2d::direct } else { PackedConv2d::new };
         Ok(Self(match weight.device() {
-            Device::Cpu => Kernel::Packed(PackedConv2d::new(&weight, &bias, stride, padding)?),
+            Device::Cpu => Kernel::Packed(pack(&weight, &bias, stride, padding)?),
             _ => Kernel::Candle { weight, bias: bias.reshape((1, spec.outputs, 1, 1))?, stride, padding },
         }))
     }

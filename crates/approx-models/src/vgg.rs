@@ -57,7 +57,7 @@ impl Vgg {
     /// # Errors
     /// The builder's.
     pub fn cifar(b: &NetBuilder, layers: &[Layer], classes: usize) -> Result<Self> {
-        let features = b.pp("features", |b| Self::features(b, layers))?;
+        let features = b.pp("features", |b| Self::features(b, layers, 32))?;
         let first = (b.linear("linear1", 512, 512)?, b.relu("relu1"));
         let second = (b.linear("linear2", 512, 512)?, b.relu("relu2"));
         Ok(Self { features, size: 1, hidden: [first, second], last: b.linear("linear3", 512, classes)? })
@@ -70,7 +70,7 @@ impl Vgg {
     pub fn imagenet(b: &NetBuilder, layers: &[Layer], classes: usize) -> Result<Self> {
         const SIZE: usize = 7;
         const UNITS: usize = 4096;
-        let features = b.pp("features", |b| Self::features(b, layers))?;
+        let features = b.pp("features", |b| Self::features(b, layers, 224))?;
         // Between them, PyTorch's `Sequential` has dropout, which does nothing here.
         b.pp("classifier", |b| {
             let first = (b.linear("0", 512 * SIZE * SIZE, UNITS)?, b.relu("1"));
@@ -80,15 +80,16 @@ impl Vgg {
     }
 
     /// Named by their place in PyTorch's `Sequential`, which counts batch norm and ReLU too.
-    fn features(b: &NetBuilder, layers: &[Layer]) -> Result<Vec<Feature>> {
+    /// `size`: height and width of the images that it is meant for.
+    fn features(b: &NetBuilder, layers: &[Layer], size: usize) -> Result<Vec<Feature>> {
         let window = PoolSpec::new(2, 2, 0)?;
         let mut index = 0;
-        let mut inputs = 3;
+        let (mut inputs, mut size) = (3, size);
         let mut features = Vec::with_capacity(layers.len());
         for layer in layers {
             match *layer {
                 Layer::Conv(outputs) => {
-                    let spec = ConvSpec::same(inputs, outputs, 3).with_bias();
+                    let spec = ConvSpec::same(inputs, outputs, 3).with_bias().for_output(size, size);
                     features.push(Feature::Conv(b.conv_bn(index, index + 1, spec)?, b.relu(index + 2)));
                     inputs = outputs;
                     index += 3;
@@ -96,6 +97,7 @@ impl Vgg {
                 Layer::MaxPool => {
                     features.push(Feature::MaxPool(b.max_pool(index, window)));
                     index += 1;
+                    size /= 2;
                 }
             }
         }

@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
 use crate::activation::Activation;
 use crate::cpu::as_f32;
-use crate::cpu::conv::{Convolution, Geometry};
+use crate::cpu::conv::{Convolution, Form, Geometry};
 use crate::elementwise::Function;
 use crate::error::{OpError, Result, check_dtype};
 use crate::range::RangeRecorder;
@@ -25,6 +25,7 @@ pub struct PackedConv2d(Arc<Packed>);
 #[derive(Debug)]
 struct Packed {
     geometry: Geometry,
+    form: Form,
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -41,13 +42,39 @@ impl PackedConv2d {
     /// # Panics
     /// If `stride` is 0.
     pub fn new(weight: &Tensor, bias: &Tensor, stride: usize, padding: (usize, usize)) -> Result<Self> {
+        Self::pack(weight, bias, stride, padding, Geometry::best_form)
+    }
+
+    /// The same without Winograd's form: faster where the output is of few pixels, such as 2×2, most of which
+    /// would be the padding of a tile.
+    ///
+    /// # Shapes
+    /// As [`PackedConv2d::new`].
+    ///
+    /// # Errors
+    /// As [`PackedConv2d::new`].
+    ///
+    /// # Panics
+    /// If `stride` is 0.
+    pub fn direct(weight: &Tensor, bias: &Tensor, stride: usize, padding: (usize, usize)) -> Result<Self> {
+        Self::pack(weight, bias, stride, padding, |_| Form::Direct)
+    }
+
+    fn pack(
+        weight: &Tensor,
+        bias: &Tensor,
+        stride: usize,
+        padding: (usize, usize),
+        form: impl Fn(&Geometry) -> Form,
+    ) -> Result<Self> {
         assert!(stride > 0, "the stride is at least 1");
         check_dtype("conv2d", weight.dtype())?;
         let (outputs, inputs, height, width) = weight.dims4()?;
         let bias = bias.reshape(outputs)?.to_vec1()?;
         let geometry = Geometry { inputs, outputs, kernel: (height, width), stride, padding };
-        let weights = geometry.pack(&weight.flatten_all()?.to_vec1::<f32>()?);
-        Ok(Self(Arc::new(Packed { geometry, weights, bias })))
+        let form = form(&geometry);
+        let weights = geometry.pack(form, &weight.flatten_all()?.to_vec1::<f32>()?);
+        Ok(Self(Arc::new(Packed { geometry, form, weights, bias })))
     }
 
     /// The convolution of `xs` plus bias, plus `residual` if given.
@@ -129,11 +156,19 @@ impl Op {
         layout: &Layout,
         residual: Option<&[f32]>,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Packed { geometry, weights, bias } = &*self.packed;
+        let Packed { geometry, form, weights, bias } = &*self.packed;
         let (shape, output) = (self.shape, self.output);
         let activation = self.activation.as_ref().map(|(function, _)| function);
-        let convolution =
-            Convolution { geometry: *geometry, weights, bias, residual, activation, shape, output };
+        let convolution = Convolution {
+            geometry: *geometry,
+            form: *form,
+            weights,
+            bias,
+            residual,
+            activation,
+            shape,
+            output,
+        };
         let (result, range) = convolution.run(as_f32(xs)?, layout);
         if let Some((_, recorder)) = &self.activation {
             recorder.record(range);

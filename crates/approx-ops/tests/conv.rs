@@ -85,6 +85,8 @@ fn convolutions_agree_with_float64_loops_at_every_simd_level() {
             let (expected, shape) = convolve(&xs, &weight, &bias, stride, padding);
             let ys = conv.forward(&xs, None).unwrap();
             assert_close(&ys, &expected, shape, &what);
+            let direct = PackedConv2d::direct(&weight, &bias, stride, padding).unwrap();
+            assert_close(&direct.forward(&xs, None).unwrap(), &expected, shape, &what);
 
             // Any strides in, and a residual.
             let channels_last = xs.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();

@@ -21,6 +21,13 @@ pub(super) const TASK_PIXELS: usize = 84;
 /// Numbers of the result that are finished at once.
 const PIECE: usize = 2048;
 
+/// How a convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Direct,
+    Winograd,
+}
+
 /// The shapes of a convolution. Heights come before widths.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Geometry {
@@ -40,11 +47,16 @@ impl Geometry {
         Some((size(height, self.padding.0, self.kernel.0)?, size(width, self.padding.1, self.kernel.1)?))
     }
 
+    /// The form that is faster, unless the output is of few pixels.
+    pub(crate) fn best_form(&self) -> Form {
+        if winograd::suits(self) { Form::Winograd } else { Form::Direct }
+    }
+
     /// Packs `weight`, `[outputs, inputs, kernel height, kernel width]`, contiguous.
-    pub(crate) fn pack(&self, weight: &[f32]) -> Vec<f32> {
-        match winograd::suits(self) {
-            true => winograd::pack(self, weight),
-            false => direct::pack(self, weight),
+    pub(crate) fn pack(&self, form: Form, weight: &[f32]) -> Vec<f32> {
+        match form {
+            Form::Direct => direct::pack(self, weight),
+            Form::Winograd => winograd::pack(self, weight),
         }
     }
 }
@@ -52,6 +64,7 @@ impl Geometry {
 /// A convolution of a batch.
 pub(crate) struct Convolution<'a> {
     pub(crate) geometry: Geometry,
+    pub(crate) form: Form,
     /// From [`Geometry::pack`].
     pub(crate) weights: &'a [f32],
     pub(crate) bias: &'a [f32],
@@ -72,10 +85,10 @@ impl Convolution<'_> {
         let [images, ..] = self.shape;
         let (out_height, out_width) = self.output;
         let mut result = vec![0.0; images * out_height * out_width * self.geometry.outputs];
-        let range = match (result.is_empty(), winograd::suits(&self.geometry)) {
-            (true, _) => RangeStats::default(),
-            (false, true) => winograd::run(self, input, layout, &mut result),
-            (false, false) => direct::run(self, input, layout, &mut result),
+        let range = match self.form {
+            _ if result.is_empty() => RangeStats::default(),
+            Form::Direct => direct::run(self, input, layout, &mut result),
+            Form::Winograd => winograd::run(self, input, layout, &mut result),
         };
         (result, range)
     }
