@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::cpu::{as_f32, contiguous};
+use crate::cpu::{as_f32, dense};
 use crate::error::{Result, check_dtype};
 use crate::simd::SimdLevel;
 
@@ -34,16 +34,8 @@ impl CustomOp1 for Op {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let values = as_f32(storage)?;
         let (_, height, width, channels) = layout.shape().dims4()?;
-        let copy;
-        let values = match layout.contiguous_offsets() {
-            Some((start, end)) => &values[start..end],
-            None => {
-                copy = contiguous(values, layout);
-                &copy
-            }
-        };
+        let values = &*dense(as_f32(storage)?, layout);
         let row = width * channels;
         let mut result = vec![0.0; values.len()];
         if !result.is_empty() {

@@ -112,6 +112,29 @@ impl Convolution<'_> {
     }
 }
 
+/// A task whose inner loop is [`multiply_add`] on register tiles of `P` pixels × `R` vectors.
+pub(super) trait Tiled {
+    fn run<S: Simd, const R: usize, const P: usize>(self, simd: S);
+}
+
+/// Runs a task with as many pixels × vectors as fit the registers.
+pub(super) struct InTiles<T>(pub(super) T);
+
+impl<T: Tiled> WithSimd for InTiles<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            16 => self.0.run::<S, 1, 14>(simd),
+            8 => self.0.run::<S, 2, 6>(simd),
+            4 => self.0.run::<S, 4, 6>(simd),
+            1 => self.0.run::<S, 16, 1>(simd),
+            lanes => unreachable!("no register tile for {lanes} lanes"),
+        }
+    }
+}
+
 /// Adds to `sums` the products of `P` rows of numbers and a panel of weights, `R` vectors for each number.
 #[inline(always)]
 pub(super) fn multiply_add<S: Simd, const R: usize, const P: usize>(

@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Layout;
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 use rayon::prelude::*;
 
-use super::conv::{BLOCK, Convolution, Geometry, TASK_PIXELS, multiply_add};
+use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -58,7 +58,7 @@ pub(super) fn run(
         let rows = first..first + result.len() / row;
         BUFFERS.with_borrow_mut(|buffers| {
             pad(convolution, input, layout, rows.clone(), buffers);
-            SimdLevel::current().run(Task { convolution, buffers, result: &mut *result });
+            SimdLevel::current().run(InTiles(Task { convolution, buffers, result: &mut *result }));
         });
         convolution.finish(first * row, result)
     };
@@ -164,23 +164,7 @@ struct Task<'a, 'b> {
     result: &'b mut [f32],
 }
 
-impl WithSimd for Task<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // Pixels × vectors that fit the registers.
-        match S::F32_LANES {
-            16 => self.run::<S, 1, 14>(simd),
-            8 => self.run::<S, 2, 6>(simd),
-            4 => self.run::<S, 4, 6>(simd),
-            1 => self.run::<S, 16, 1>(simd),
-            lanes => unreachable!("no register tile for {lanes} lanes"),
-        }
-    }
-}
-
-impl Task<'_, '_> {
+impl Tiled for Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
         let Convolution { geometry, weights, bias, shape, .. } = *self.convolution;

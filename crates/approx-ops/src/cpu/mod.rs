@@ -7,6 +7,8 @@ pub(crate) mod map;
 pub(crate) mod pool;
 mod winograd;
 
+use std::borrow::Cow;
+
 use candle_core::{CpuStorage, Layout, NdIter};
 use pulp::{Simd, WithSimd, bytemuck};
 
@@ -24,7 +26,15 @@ pub(crate) fn as_f32(storage: &CpuStorage) -> candle_core::Result<&[f32]> {
     }
 }
 
-/// The elements of a tensor in order, whatever its strides.
+/// The elements of a tensor in order: where they lie if they lie so, else a copy.
+pub(crate) fn dense<'v>(values: &'v [f32], layout: &Layout) -> Cow<'v, [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Cow::Borrowed(&values[start..end]),
+        None => Cow::Owned(contiguous(values, layout)),
+    }
+}
+
+/// A copy of the elements of a tensor in order, whatever its strides.
 pub(crate) fn contiguous(values: &[f32], layout: &Layout) -> Vec<f32> {
     if let Some((start, end)) = layout.contiguous_offsets() {
         return values[start..end].to_vec();

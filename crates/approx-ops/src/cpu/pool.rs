@@ -110,31 +110,36 @@ impl Pooling<'_> {
     /// The pooled images, `[N, C, *output]`, and the range of the whole input.
     pub(crate) fn forward(&self, values: &[f32], layout: &Layout) -> (Vec<f32>, RangeStats) {
         let (height, width) = self.output;
-        let mut outputs = vec![0.0; self.planes() * height * width];
-        let rows_per_task = OUTPUTS_PER_TASK.div_ceil(width);
-        let range = outputs
-            .par_chunks_mut(rows_per_task * width)
-            .enumerate()
-            .map_init(Vec::new, |taps, (task, outputs)| {
-                let first = task * rows_per_task;
-                let rows = first..first + outputs.len() / width;
-                let range = self.measure(values, layout, rows.clone());
-                self.gather(values, layout, rows, taps);
-                let tournament = Tournament { max: self.max, taps: taps.as_mut_slice(), saved: None };
-                SimdLevel::current().run(tournament);
-                outputs.copy_from_slice(&taps[0]);
-                range
-            })
-            .reduce(RangeStats::default, RangeStats::merge);
-        (outputs, range)
+        self.play(self.planes() * height, width, |rows, taps| {
+            self.gather(values, layout, rows.clone(), taps);
+            self.measure(values, layout, rows)
+        })
     }
 
     /// As [`Pooling::forward`] where `values` are `[N, H, W, C]`, contiguous, and so is the result.
     pub(crate) fn forward_channels_last(&self, values: &[f32]) -> (Vec<f32>, RangeStats) {
         let [images, channels, height, width] = self.shape;
         let (out_height, out_width) = self.output;
-        let row = out_width * channels;
-        let mut outputs = vec![0.0; images * out_height * row];
+        self.play(images * out_height, out_width * channels, |rows, taps| {
+            self.gather_channels_last(values, rows.clone(), taps);
+            let of_row = |row: usize| {
+                let (image, own) = (row / out_height * height, self.own_rows(row % out_height));
+                let place = |y: usize| (image + y) * width * channels;
+                RangeStats::of(&values[place(own.start)..place(own.end)], self.bound)
+            };
+            rows.map(of_row).fold(RangeStats::default(), RangeStats::merge)
+        })
+    }
+
+    /// Plays the tournaments of `count` rows of `row` outputs. `fill` gathers the taps of some rows and gives the
+    /// range of the input that belongs to them.
+    fn play(
+        &self,
+        count: usize,
+        row: usize,
+        fill: impl Fn(Range<usize>, &mut Vec<Vec<f32>>) -> RangeStats + Sync,
+    ) -> (Vec<f32>, RangeStats) {
+        let mut outputs = vec![0.0; count * row];
         if outputs.is_empty() {
             return (outputs, RangeStats::default());
         }
@@ -144,15 +149,7 @@ impl Pooling<'_> {
             .enumerate()
             .map_init(Vec::new, |taps, (task, outputs)| {
                 let first = task * rows_per_task;
-                let rows = first..first + outputs.len() / row;
-                let mut range = RangeStats::default();
-                for row in rows.clone() {
-                    let (image, own) = (row / out_height * height, self.own_rows(row % out_height));
-                    let place = |y: usize| (image + y) * width * channels;
-                    let stats = RangeStats::of(&values[place(own.start)..place(own.end)], self.bound);
-                    range = range.merge(stats);
-                }
-                self.gather_channels_last(values, rows, taps);
+                let range = fill(first..first + outputs.len() / row, taps);
                 let tournament = Tournament { max: self.max, taps: taps.as_mut_slice(), saved: None };
                 SimdLevel::current().run(tournament);
                 outputs.copy_from_slice(&taps[0]);

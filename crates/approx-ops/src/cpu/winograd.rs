@@ -18,11 +18,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Layout;
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 use rayon::prelude::*;
 
-use super::contiguous;
-use super::conv::{BLOCK, Convolution, Geometry, TASK_PIXELS, multiply_add};
+use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
+use super::dense;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -73,15 +73,8 @@ pub(super) fn run(
     layout: &Layout,
     result: &mut [f32],
 ) -> RangeStats {
-    let copy;
-    let input = match channels_last(input, layout) {
-        Some(input) => input,
-        None => {
-            let layout = layout.permute(&[0, 2, 3, 1]).expect("the input has four dimensions");
-            copy = contiguous(input, &layout);
-            &copy
-        }
-    };
+    let channels_last = layout.permute(&[0, 2, 3, 1]).expect("the input has four dimensions");
+    let input = &*dense(input, &channels_last);
     let tasks = tasks(convolution, result);
     tasks
         .into_par_iter()
@@ -89,17 +82,11 @@ pub(super) fn run(
             BUFFERS.with_borrow_mut(|buffers| {
                 let result = &mut *result;
                 let task = Task { convolution, input, rows, result, buffers };
-                SimdLevel::current().run(task);
+                SimdLevel::current().run(InTiles(task));
             });
             convolution.finish(first, result)
         })
         .reduce(RangeStats::default, RangeStats::merge)
-}
-
-/// The elements, if they lie in memory as `[N, H, W, C]`.
-fn channels_last<'v>(values: &'v [f32], layout: &Layout) -> Option<&'v [f32]> {
-    let (start, end) = layout.permute(&[0, 2, 3, 1]).ok()?.contiguous_offsets()?;
-    Some(&values[start..end])
 }
 
 /// Rows and columns of tiles of an image.
@@ -162,23 +149,7 @@ struct Task<'a, 'b> {
     buffers: &'b mut Buffers,
 }
 
-impl WithSimd for Task<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // Pixels × vectors as in the direct convolution.
-        match S::F32_LANES {
-            16 => self.run::<S, 1, 14>(simd),
-            8 => self.run::<S, 2, 6>(simd),
-            4 => self.run::<S, 4, 6>(simd),
-            1 => self.run::<S, 16, 1>(simd),
-            lanes => unreachable!("no register tile for {lanes} lanes"),
-        }
-    }
-}
-
-impl Task<'_, '_> {
+impl Tiled for Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(mut self, simd: S) {
         let Geometry { inputs, outputs, .. } = self.convolution.geometry;
@@ -193,7 +164,9 @@ impl Task<'_, '_> {
         self.transform_output(simd, count, sums);
         *self.buffers = buffers;
     }
+}
 
+impl Task<'_, '_> {
     #[inline(always)]
     fn transform_input<S: Simd>(&self, simd: S, count: usize, tiles: &mut [f32]) {
         let [_, channels, height, width] = self.convolution.shape;
