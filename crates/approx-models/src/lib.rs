@@ -40,12 +40,14 @@ pub mod network;
 pub mod policy;
 pub mod registry;
 pub mod resnet;
+pub mod training;
 pub mod vgg;
 pub mod weights;
 
 pub use builder::NetBuilder;
 pub use error::{ModelError, Result};
 pub use network::{Forward, Network, Site, SiteKind};
-pub use policy::{ActivationPolicy, MaxPoolPolicy, ReluPolicy};
+pub use policy::{ActivationPolicy, MaxPoolPolicy, Outside, ReluPolicy};
 pub use registry::Backbone;
+pub use training::{Gradients, Sgd, StepOptions, StepReport, TrainableNetwork};
 pub use weights::{Weights, WeightsError};

@@ -52,12 +52,38 @@ pub struct ActivationPolicy {
     /// For single max-poolings.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub max_pool_sites: BTreeMap<String, MaxPoolPolicy>,
+    /// What a value outside its range of approximation becomes.
+    #[serde(default, skip_serializing_if = "Outside::is_undefined")]
+    pub outside: Outside,
+}
+
+/// What becomes of a value outside `[-B, B]`. It is counted in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// Whatever the polynomials give: the run is to fail.
+    #[default]
+    Undefined,
+    /// The exact function of it, so that training can go on.
+    Exact,
+}
+
+impl Outside {
+    fn is_undefined(&self) -> bool {
+        *self == Self::Undefined
+    }
 }
 
 impl ActivationPolicy {
     /// The same everywhere.
     pub fn uniform(relu: ReluPolicy, max_pool: MaxPoolPolicy) -> Self {
-        Self { relu, max_pool, relu_sites: BTreeMap::new(), max_pool_sites: BTreeMap::new() }
+        Self {
+            relu,
+            max_pool,
+            relu_sites: BTreeMap::new(),
+            max_pool_sites: BTreeMap::new(),
+            outside: Outside::default(),
+        }
     }
 
     /// The network as it was trained.
@@ -82,6 +108,12 @@ impl ActivationPolicy {
     /// `x²/8 + x/2 + 1/4` for ReLU, with the exact max-pooling.
     pub fn relu_aq() -> Self {
         Self::uniform(ReluPolicy::ReluAq, MaxPoolPolicy::Exact)
+    }
+
+    /// The same, but a value outside its range becomes the exact function of it.
+    #[must_use]
+    pub fn with_exact_outside(self) -> Self {
+        Self { outside: Outside::Exact, ..self }
     }
 
     /// What stands for the ReLU at `site`.
