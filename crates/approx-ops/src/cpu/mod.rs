@@ -3,9 +3,11 @@
 pub(crate) mod composite;
 pub(crate) mod conv;
 mod direct;
+mod direct_gradient;
 pub(crate) mod map;
 pub(crate) mod pool;
 mod winograd;
+mod winograd_gradient;
 
 use std::borrow::Cow;
 
