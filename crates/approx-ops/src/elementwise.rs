@@ -12,16 +12,29 @@ use crate::range::{RangeRecorder, RangeStats};
 /// Which function.
 #[derive(Debug, Clone)]
 pub(crate) enum Function {
+    Identity,
     Relu,
     Square,
     ReluAq,
-    MinimaxRelu { sign: Arc<CompositeF32>, bound: f32 },
+    MinimaxRelu {
+        sign: Arc<CompositeF32>,
+        bound: f32,
+    },
+    /// As `MinimaxRelu` within the bound, as `Relu` outside.
+    MinimaxReluWithin {
+        sign: Arc<CompositeF32>,
+        bound: f32,
+    },
 }
 
 /// Runs `$body` with `$map` bound to the kernel of `$function`: static dispatch over the closed set.
 macro_rules! with_map {
     ($function:expr, $map:ident => $body:expr) => {
         match $function {
+            Function::Identity => {
+                let $map = &map::Identity;
+                $body
+            }
             Function::Relu => {
                 let $map = &map::Relu;
                 $body
@@ -38,6 +51,10 @@ macro_rules! with_map {
                 let $map = &map::MinimaxRelu { sign, inverse_bound: 1.0 / bound };
                 $body
             }
+            Function::MinimaxReluWithin { sign, bound } => {
+                let $map = &map::MinimaxReluWithin(map::MinimaxRelu { sign, inverse_bound: 1.0 / bound });
+                $body
+            }
         }
     };
 }
@@ -45,17 +62,18 @@ macro_rules! with_map {
 impl Function {
     fn name(&self) -> &'static str {
         match self {
+            Self::Identity => "identity",
             Self::Relu => "relu",
             Self::Square => "square",
             Self::ReluAq => "relu_aq",
-            Self::MinimaxRelu { .. } => "minimax_relu",
+            Self::MinimaxRelu { .. } | Self::MinimaxReluWithin { .. } => "minimax_relu",
         }
     }
 
     /// The largest `|x|` that the function is meant for.
-    fn bound(&self) -> f32 {
+    pub(crate) fn bound(&self) -> f32 {
         match self {
-            Self::MinimaxRelu { bound, .. } => *bound,
+            Self::MinimaxRelu { bound, .. } | Self::MinimaxReluWithin { bound, .. } => *bound,
             _ => f32::MAX,
         }
     }
@@ -79,6 +97,23 @@ impl Function {
     /// Applies the function to each of a task's values, on this thread.
     pub(crate) fn apply_in_place(&self, values: &mut [f32]) -> RangeStats {
         with_map!(self, map => map::in_place(map, values, self.bound()))
+    }
+}
+
+impl Function {
+    /// The gradient of the input from that of the result.
+    pub(crate) fn gradient(&self, xs: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
+        xs.apply_op2_no_bwd(gradient, &Backward(self.clone()))
+    }
+
+    /// Whether it is an approximation on a range.
+    pub(crate) fn is_bounded(&self) -> bool {
+        matches!(self, Self::MinimaxRelu { .. } | Self::MinimaxReluWithin { .. })
+    }
+
+    /// Multiplies each of a task's gradients by the derivative at the input, on this thread.
+    pub(crate) fn gradient_in_place(&self, inputs: &[f32], gradients: &mut [f32]) {
+        with_map!(self, map => map::gradient_in_place(map, inputs, gradients));
     }
 }
 
@@ -108,7 +143,7 @@ impl CustomOp1 for Forward {
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(arg.apply_op2_no_bwd(grad_res, &Backward(self.function.clone()))?))
+        Ok(Some(self.function.gradient(arg, grad_res)?))
     }
 }
 
@@ -127,7 +162,7 @@ impl CustomOp2 for Backward {
         gradients: &CpuStorage,
         gradients_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let mut gradients = cpu::contiguous(cpu::as_f32(gradients)?, gradients_layout);
+        let mut gradients = cpu::dense(cpu::as_f32(gradients)?, gradients_layout).into_owned();
         let inputs = cpu::as_f32(inputs)?;
         match inputs_layout.contiguous_offsets() {
             Some((start, end)) => {

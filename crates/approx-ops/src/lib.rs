@@ -12,6 +12,7 @@
 //! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
 //! | [`conv_gradient`] | [`conv2d()`]: convolution for training on the CPU, with its gradients |
+//! | [`batch_norm`] | [`BatchNorm`]: for training on the CPU, with the activation behind it |
 //! | [`avg_pool`] | [`avg_pool_3x3`]: with padding, for inference on the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
@@ -34,6 +35,7 @@
 
 pub mod activation;
 pub mod avg_pool;
+pub mod batch_norm;
 pub mod conv;
 pub mod conv_gradient;
 mod cpu;
@@ -48,12 +50,13 @@ pub mod simd;
 
 pub use activation::Activation;
 pub use avg_pool::avg_pool_3x3;
+pub use batch_norm::{BatchNorm, BatchNormGradients, BatchStatistics};
 pub use conv::PackedConv2d;
 pub use conv_gradient::{ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient};
 pub use error::{OpError, Result};
-pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool};
+pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};
 pub use quadratic::{relu_aq, square};
-pub use range::{RangeRecorder, RangeStats};
+pub use range::{RangePenalty, RangeRecorder, RangeStats};
 pub use relu::{MinimaxRelu, relu};
 pub use simd::SimdLevel;
 
