@@ -14,6 +14,7 @@
 //! | [`layers`] | convolution with folded batch norm, linear layer, activation sites |
 //! | [`network`] | [`Network`]: a built model and its sites |
 //! | [`resnet`], [`vgg`], [`googlenet`], [`inception`] | the families |
+//! | [`training`] | [`TrainableNetwork`]: the same definitions with gradients, and the optimiser |
 //! | [`registry`] | [`Backbone`]: models by data set and name |
 //!
 //! ```
@@ -40,6 +41,7 @@ pub mod network;
 pub mod policy;
 pub mod registry;
 pub mod resnet;
+mod tape;
 pub mod training;
 pub mod vgg;
 pub mod weights;

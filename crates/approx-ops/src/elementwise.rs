@@ -3,11 +3,61 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use rayon::prelude::*;
 
 use crate::cpu::composite::CompositeF32;
 use crate::cpu::{self, map};
 use crate::error::{Result, check_dtype};
 use crate::range::{RangeRecorder, RangeStats};
+
+/// The sum of two tensors, on all threads.
+///
+/// # Shapes
+/// `xs` and `ys` have the same, and so has the result, in the memory order of `xs`.
+///
+/// # Errors
+/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for other shapes.
+pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
+    check_dtype("add", xs.dtype())?;
+    check_dtype("add", ys.dtype())?;
+    if xs.shape() != ys.shape() {
+        let (lhs, rhs) = (xs.shape().clone(), ys.shape().clone());
+        return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "add" }.into());
+    }
+    match dense_channels_last(xs)? {
+        Some(dense) => Ok(dense.apply_op2_no_bwd(&ys.permute((0, 2, 3, 1))?, &Add)?.permute((0, 3, 1, 2))?),
+        None => Ok(xs.apply_op2_no_bwd(ys, &Add)?),
+    }
+}
+
+/// A channels-last image as `[N, H, W, C]`, so that it can stay so without a copy.
+fn dense_channels_last(xs: &Tensor) -> Result<Option<Tensor>> {
+    if xs.rank() != 4 || xs.is_contiguous() {
+        return Ok(None);
+    }
+    Ok(Some(xs.permute((0, 2, 3, 1))?).filter(Tensor::is_contiguous))
+}
+
+struct Add;
+
+impl CustomOp2 for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_layout: &Layout,
+        ys: &CpuStorage,
+        ys_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let xs = cpu::dense(cpu::as_f32(xs)?, xs_layout);
+        let ys = cpu::dense(cpu::as_f32(ys)?, ys_layout);
+        let sum = xs.par_iter().with_min_len(1 << 14).zip(&*ys).map(|(x, y)| x + y).collect();
+        Ok((CpuStorage::F32(sum), xs_layout.shape().clone()))
+    }
+}
 
 /// Which function.
 #[derive(Debug, Clone)]
@@ -82,12 +132,8 @@ impl Function {
     pub(crate) fn apply(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         check_dtype(self.name(), xs.dtype())?;
         let forward = Forward { function: self.clone(), recorder: recorder.clone() };
-        // A channels-last image stays so, without a copy.
-        if xs.rank() == 4 && !xs.is_contiguous() {
-            let dense = xs.permute((0, 2, 3, 1))?;
-            if dense.is_contiguous() {
-                return Ok(dense.apply_op1(forward)?.permute((0, 3, 1, 2))?);
-            }
+        if let Some(dense) = dense_channels_last(xs)? {
+            return Ok(dense.apply_op1(forward)?.permute((0, 3, 1, 2))?);
         }
         Ok(xs.apply_op1(forward)?)
     }
