@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
-use approx_ops::{Activation, PoolSpec, RangeRecorder};
-use candle_core::{DType, Device, Tensor};
+use approx_ops::{Activation, BatchNorm, ConvWindow, PoolSpec, RangeRecorder};
+use candle_core::{DType, Device, Tensor, Var};
 
-use crate::error::{ModelError, Result};
-use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu};
+use crate::error::Result;
+use crate::layers::{Conv2d, ConvSpec, Dropout, Linear, MaxPool, Relu};
 use crate::network::{MaxPoolFunction, Site, Slot};
+use crate::training::Variables;
+use crate::training::conv::{Running, TrainedConv};
 use crate::weights::{Mismatch, Weights, WeightsError};
 
 /// Weights and a path in the network: [`NetBuilder::pp`] goes one step down, as candle's `VarBuilder` does.
@@ -24,6 +26,8 @@ pub struct NetBuilder<'a> {
 
 struct Context<'a> {
     weights: &'a Weights,
+    /// What training changes; `None` for a network that is not to be trained.
+    variables: Option<RefCell<Variables>>,
     state: RefCell<State>,
 }
 
@@ -37,28 +41,49 @@ struct State {
     mismatch: Mismatch,
 }
 
-impl<'a> NetBuilder<'a> {
-    /// Runs a definition and checks what it left over; gives the model, its sites and how many numbers its weights
-    /// are. All activations are exact.
-    pub(crate) fn run<M>(
-        weights: &Weights,
-        define: impl FnOnce(&NetBuilder) -> Result<M>,
-    ) -> Result<(M, Vec<Site>, usize)> {
-        let context = Context { weights, state: RefCell::default() };
-        let model = define(&NetBuilder { path: "", context: &context })?;
-        let State { sites, used, ignored, parameters, mut mismatch } = context.state.into_inner();
+impl Context<'_> {
+    /// Checks what a definition left over; gives its sites and how many numbers its weights are.
+    fn finish(self) -> Result<(Vec<Site>, usize)> {
+        let State { sites, used, ignored, parameters, mut mismatch } = self.state.into_inner();
         let is_counter = |name: &str| name.ends_with(".num_batches_tracked");
         let is_ignored = |name: &str| ignored.iter().any(|prefix| name.starts_with(prefix));
-        mismatch.unused = weights
+        mismatch.unused = self
+            .weights
             .names()
             .filter(|name| !used.contains(*name) && !is_counter(name) && !is_ignored(name))
             .map(str::to_owned)
             .collect();
         mismatch.unused.sort();
         if !mismatch.is_empty() {
-            return Err(WeightsError::Mismatch { origin: weights.origin().to_owned(), mismatch }.into());
+            return Err(WeightsError::Mismatch { origin: self.weights.origin().to_owned(), mismatch }.into());
         }
+        Ok((sites, parameters))
+    }
+}
+
+impl NetBuilder<'_> {
+    /// Runs a definition and checks what it left over; gives the model, its sites and how many numbers its weights
+    /// are. All activations are exact.
+    pub(crate) fn run<M>(
+        weights: &Weights,
+        define: impl FnOnce(&NetBuilder) -> Result<M>,
+    ) -> Result<(M, Vec<Site>, usize)> {
+        let context = Context { weights, variables: None, state: RefCell::default() };
+        let model = define(&NetBuilder { path: "", context: &context })?;
+        let (sites, parameters) = context.finish()?;
         Ok((model, sites, parameters))
+    }
+
+    /// As [`NetBuilder::run`], for training; gives what training changes.
+    pub(crate) fn run_for_training<M>(
+        weights: &Weights,
+        define: impl FnOnce(&NetBuilder) -> Result<M>,
+    ) -> Result<(M, Vec<Site>, Variables)> {
+        let mut context = Context { weights, variables: Some(RefCell::default()), state: RefCell::default() };
+        let model = define(&NetBuilder { path: "", context: &context })?;
+        let variables = context.variables.take().expect("it was put there").into_inner();
+        let (sites, _) = context.finish()?;
+        Ok((model, sites, variables))
     }
 
     /// Calls `define` with the builder for the part of the network called `name`.
@@ -95,6 +120,15 @@ impl<'a> NetBuilder<'a> {
         }
     }
 
+    /// A tensor that training changes.
+    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.tensor(name, shape)?;
+        let Some(variables) = &self.context.variables else { return Ok(tensor) };
+        let var = Var::from_tensor(&tensor)?;
+        variables.borrow_mut().parameters.push((self.name(name), var.clone()));
+        Ok(var.into_inner())
+    }
+
     /// A linear layer with bias.
     ///
     /// # Errors
@@ -102,8 +136,8 @@ impl<'a> NetBuilder<'a> {
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
         self.pp(name, |b| {
             Ok(Linear {
-                weight: b.tensor("weight", &[outputs, inputs])?,
-                bias: b.tensor("bias", &[outputs])?,
+                weight: b.parameter("weight", &[outputs, inputs])?,
+                bias: b.parameter("bias", &[outputs])?,
             })
         })
     }
@@ -127,13 +161,27 @@ impl<'a> NetBuilder<'a> {
     ) -> Result<Conv2d> {
         let ConvSpec { inputs, outputs, kernel, bias, eps, .. } = spec;
         let (weight, bias) = self.pp(conv, |b| -> Result<_> {
-            let weight = b.tensor("weight", &[outputs, inputs, kernel.0, kernel.1])?;
-            Ok((weight, bias.then(|| b.tensor("bias", &[outputs])).transpose()?))
+            let weight = b.parameter("weight", &[outputs, inputs, kernel.0, kernel.1])?;
+            Ok((weight, bias.then(|| b.parameter("bias", &[outputs])).transpose()?))
         })?;
-        let [scale, shift, mean, variance] = self.pp(norm, |b| -> Result<_> {
-            let tensor = |name| Ok::<_, ModelError>(b.tensor(name, &[outputs])?.to_dtype(DType::F64)?);
-            Ok([tensor("weight")?, tensor("bias")?, tensor("running_mean")?, tensor("running_var")?])
-        })?;
+        let norm = self.name(norm);
+        let b = NetBuilder { path: &norm, context: self.context };
+        let (scale, shift) = (b.parameter("weight", &[outputs])?, b.parameter("bias", &[outputs])?);
+        let (mean, variance) = (b.tensor("running_mean", &[outputs])?, b.tensor("running_var", &[outputs])?);
+        if let Some(variables) = &self.context.variables {
+            let running = Running::new(&mean, &variance)?;
+            variables.borrow_mut().running.push((norm, running.clone()));
+            return Ok(Conv2d::trained(TrainedConv {
+                weight,
+                bias,
+                norm: BatchNorm { weight: scale, bias: shift, eps },
+                running,
+                window: ConvWindow { stride: spec.stride, padding: spec.padding },
+            }));
+        }
+        let double = |tensor: Tensor| tensor.to_dtype(DType::F64);
+        let (scale, shift, mean, variance) =
+            (double(scale)?, double(shift)?, double(mean)?, double(variance)?);
         // y = (conv(x) + bias − mean) · factor + shift, in float64 and rounded once.
         let factor = (scale / (variance + eps)?.sqrt()?)?;
         let bias = match bias {
@@ -151,6 +199,11 @@ impl<'a> NetBuilder<'a> {
         let activation = Arc::new(RwLock::new(Activation::RELU));
         let (site, recorder) = self.site(name, Slot::Relu(activation.clone()));
         Relu { site, activation, recorder }
+    }
+
+    /// Dropout, called `name` here: it leaves out a share `rate` of its inputs while the network is trained.
+    pub fn dropout(&self, name: impl std::fmt::Display, rate: f64) -> Dropout {
+        Dropout { name: self.name(name), rate }
     }
 
     /// The max-pooling called `name` here, or what the policy puts in its place.

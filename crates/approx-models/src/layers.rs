@@ -2,11 +2,18 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use approx_ops::{Activation, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, max_pool};
+use approx_ops::{
+    Activation, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, max_pool, max_pool_gradient,
+    subsample, subsample_gradient,
+};
 use candle_core::{Device, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
 use crate::network::{MaxPoolFunction, at};
+use crate::tape::{self, Back, through};
+use crate::training::conv::TrainedConv;
 
 /// A convolution and the batch norm behind it. Heights come before widths.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,10 +91,11 @@ impl ConvSpec {
 #[derive(Debug, Clone)]
 pub struct Conv2d(Kernel);
 
-/// On the CPU our own convolution, elsewhere candle's.
+/// On the CPU our own convolution, elsewhere candle's; while it is trained, apart from its batch norm.
 #[derive(Debug, Clone)]
 enum Kernel {
     Packed(PackedConv2d),
+    Trained(Arc<TrainedConv>),
     Candle { weight: Tensor, bias: Tensor, stride: usize, padding: (usize, usize) },
 }
 
@@ -101,6 +109,10 @@ impl Conv2d {
         }))
     }
 
+    pub(crate) fn trained(conv: TrainedConv) -> Self {
+        Self(Kernel::Trained(Arc::new(conv)))
+    }
+
     /// # Shapes
     /// `xs`: `[N, inputs, H, W]`; the result: `[N, outputs, H', W']`.
     ///
@@ -108,6 +120,7 @@ impl Conv2d {
     /// For another shape.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         match &self.0 {
+            Kernel::Trained(conv) => conv.forward(xs, None, &Activation::IDENTITY, &RangeRecorder::default()),
             Kernel::Packed(packed) => Ok(packed.forward(xs, None)?),
             Kernel::Candle { weight, bias, stride, padding } => {
                 let (height, width) = *padding;
@@ -129,15 +142,20 @@ impl Conv2d {
     /// # Errors
     /// For another shape, with the name of the site.
     pub fn forward_relu(&self, xs: &Tensor, addend: Option<&Tensor>, relu: &Relu) -> Result<Tensor> {
-        if let Kernel::Packed(packed) = &self.0 {
-            let ys = packed.forward_activated(xs, addend, &read(&relu.activation), &relu.recorder);
-            return ys.map_err(at(&relu.site));
+        let activation = &read(&relu.activation);
+        match &self.0 {
+            Kernel::Packed(packed) => {
+                packed.forward_activated(xs, addend, activation, &relu.recorder).map_err(at(&relu.site))
+            }
+            Kernel::Trained(conv) => conv.forward(xs, addend, activation, &relu.recorder),
+            Kernel::Candle { .. } => {
+                let mut ys = self.forward(xs)?;
+                if let Some(addend) = addend {
+                    ys = (ys + addend)?;
+                }
+                relu.forward(&ys)
+            }
         }
-        let mut ys = self.forward(xs)?;
-        if let Some(addend) = addend {
-            ys = (ys + addend)?;
-        }
-        relu.forward(&ys)
     }
 }
 
@@ -155,7 +173,9 @@ impl Linear {
     /// # Errors
     /// candle's, for another shape.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        Ok(xs.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+        through([xs, &self.weight, &self.bias], |[xs, weight, bias]| {
+            Ok(xs.matmul(&weight.t()?)?.broadcast_add(bias)?)
+        })
     }
 }
 
@@ -174,7 +194,11 @@ impl Relu {
     /// # Errors
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        read(&self.activation).forward(xs, &self.recorder).map_err(at(&self.site))
+        let activation = read(&self.activation).clone();
+        let ys = activation.forward(xs, &self.recorder).map_err(at(&self.site))?;
+        let saved = xs.clone();
+        push(&ys, xs, activation.bound(), move |gradient| Ok(activation.gradient(&saved, gradient)?));
+        Ok(ys)
     }
 }
 
@@ -194,12 +218,76 @@ impl MaxPool {
     /// # Errors
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = match &*read(&self.function) {
-            MaxPoolFunction::Exact => max_pool(xs, &self.spec, &self.recorder),
+        let (function, spec, saved) = (read(&self.function).clone(), self.spec, xs.clone());
+        let ys = match &function {
+            MaxPoolFunction::Exact => max_pool(xs, &spec, &self.recorder),
             MaxPoolFunction::Minimax(pool) => pool.forward(xs, &self.recorder),
         };
-        ys.map_err(at(&self.site))
+        let ys = ys.map_err(at(&self.site))?;
+        let bound = match &function {
+            MaxPoolFunction::Exact => None,
+            MaxPoolFunction::Minimax(pool) => Some(pool.bound()),
+        };
+        push(&ys, xs, bound, move |gradient| match &function {
+            MaxPoolFunction::Exact => Ok(max_pool_gradient(&saved, &spec, gradient)?),
+            MaxPoolFunction::Minimax(pool) => Ok(pool.gradient(&saved, gradient)?),
+        });
+        Ok(ys)
     }
+}
+
+/// Records how a gradient goes back through an activation on `[-bound, bound]`, and the range penalty of its inputs.
+fn push(
+    ys: &Tensor,
+    xs: &Tensor,
+    bound: Option<f32>,
+    backward: impl FnOnce(&Tensor) -> Result<Tensor> + 'static,
+) {
+    let (saved, penalty) = (xs.clone(), tape::step().and_then(|step| step.penalty(bound)));
+    tape::push(ys, &[xs], move |gradient| {
+        let gradient = backward(&gradient)?;
+        let Some(penalty) = penalty else { return Ok(Back::from(vec![Some(gradient)])) };
+        let inputs: Vec<f32> = saved.flatten_all()?.to_vec1()?;
+        let mut values: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
+        let penalty = penalty.add_gradient(&inputs, &mut values);
+        let gradient = Tensor::from_vec(values, gradient.shape(), gradient.device())?;
+        Ok(Back { gradients: vec![Some(gradient)], penalty })
+    });
+}
+
+/// While a network is trained, leaves out some of its inputs and scales the others so that their mean stays
+/// (Srivastava et al., JMLR 15, 2014); does nothing else.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    pub(crate) name: String,
+    pub(crate) rate: f64,
+}
+
+impl Dropout {
+    /// # Shapes
+    /// Any; the result has the input's.
+    ///
+    /// # Errors
+    /// candle's, where memory ends.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let Some(step) = tape::step().filter(|_| self.rate > 0.0) else { return Ok(xs.clone()) };
+        // Each layer has a stream of its own, so that no order of calls matters.
+        let mut rng = ChaCha8Rng::seed_from_u64(step.dropout_seed);
+        rng.set_stream(fnv_1a(self.name.as_bytes()));
+        let kept = (1.0 / (1.0 - self.rate)) as f32;
+        let factors = (0..xs.elem_count()).map(|_| if rng.random_bool(self.rate) { 0.0 } else { kept });
+        let factors = Tensor::from_iter(factors, xs.device())?.reshape(xs.shape())?;
+        let ys = (xs * &factors)?;
+        tape::push(&ys, &[xs], move |gradient| Ok(vec![Some((gradient * factors)?)]));
+        Ok(ys)
+    }
+}
+
+/// FNV-1a of 64 bits, which does not change from release to release.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// An activation is only ever replaced as a whole, so one is there whatever happened.
@@ -215,7 +303,7 @@ fn read<T>(slot: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 /// # Errors
 /// candle's, for another rank.
 pub fn global_average(xs: &Tensor) -> Result<Tensor> {
-    Ok(xs.mean((2, 3))?)
+    through([xs], |[xs]| Ok(xs.mean((2, 3))?))
 }
 
 /// The means of `size × size` parts of about the same size, which overlap where the image is no multiple of it:
@@ -238,7 +326,7 @@ pub fn adaptive_average(xs: &Tensor, size: usize) -> Result<Tensor> {
         };
         Tensor::cat(&(0..size).map(part).collect::<candle_core::Result<Vec<_>>>()?, dim)
     };
-    Ok(parts(&parts(xs, 2, height)?, 3, width)?)
+    through([xs], |[xs]| Ok(parts(&parts(xs, 2, height)?, 3, width)?))
 }
 
 /// The mean of each 3×3 window around a pixel, with zeros around the image: PyTorch's
@@ -251,9 +339,38 @@ pub fn adaptive_average(xs: &Tensor, size: usize) -> Result<Tensor> {
 /// candle's, for another rank.
 pub fn average_3x3(xs: &Tensor) -> Result<Tensor> {
     match xs.device() {
-        Device::Cpu => Ok(avg_pool_3x3(xs)?),
+        Device::Cpu => {
+            let ys = avg_pool_3x3(xs)?;
+            // The gradient is the same sum: a pixel is in the windows of its neighbours.
+            tape::push(&ys, &[xs], |gradient| Ok(vec![Some(avg_pool_3x3(&gradient)?)]));
+            Ok(ys)
+        }
         _ => Ok(xs.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.avg_pool2d_with_stride(3, 1)?),
     }
+}
+
+/// Every second row and column, and as many zero channels on both sides as it takes to have `outputs`.
+///
+/// # Shapes
+/// `xs`: `[N, C, H, W]`; the result `[N, outputs, ⌈H/2⌉, ⌈W/2⌉]`.
+///
+/// # Errors
+/// candle's, for another rank.
+pub fn subsampled(xs: &Tensor, outputs: usize) -> Result<Tensor> {
+    let (_, channels, height, width) = xs.dims4()?;
+    if !xs.device().is_cpu() {
+        let every_second = |size: usize| Tensor::arange_step(0u32, size as u32, 2, xs.device());
+        let zeros = outputs - channels;
+        return Ok(xs
+            .index_select(&every_second(height)?, 2)?
+            .index_select(&every_second(width)?, 3)?
+            .pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?);
+    }
+    let ys = subsample(xs, outputs)?;
+    tape::push(&ys, &[xs], move |gradient| {
+        Ok(vec![Some(subsample_gradient(&gradient, channels, (height, width))?)])
+    });
+    Ok(ys)
 }
 
 /// Joins channels.
@@ -265,6 +382,27 @@ pub fn average_3x3(xs: &Tensor) -> Result<Tensor> {
 /// candle's, for other shapes.
 pub fn concatenate(parts: &[Tensor]) -> Result<Tensor> {
     let channels_last = |xs: &Tensor| xs.permute((0, 2, 3, 1))?.contiguous();
-    let parts = parts.iter().map(channels_last).collect::<candle_core::Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&parts, 3)?.permute((0, 3, 1, 2))?)
+    let dense = parts.iter().map(channels_last).collect::<candle_core::Result<Vec<_>>>()?;
+    let ys = Tensor::cat(&dense, 3)?.permute((0, 3, 1, 2))?;
+    let widths = parts.iter().map(|part| part.dim(1)).collect::<candle_core::Result<Vec<_>>>()?;
+    tape::push(&ys, &parts.iter().collect::<Vec<_>>(), move |gradient| {
+        let mut start = 0;
+        let own = widths.iter().map(|&width| {
+            start += width;
+            Ok(Some(channels_last(&gradient.narrow(1, start - width, width)?)?.permute((0, 3, 1, 2))?))
+        });
+        own.collect::<Result<Vec<_>>>()
+    });
+    Ok(ys)
+}
+
+/// One row for each image.
+///
+/// # Shapes
+/// `xs`: `[N, …]`; the result `[N, the product of the others]`.
+///
+/// # Errors
+/// candle's, for a number.
+pub fn flatten(xs: &Tensor) -> Result<Tensor> {
+    through([xs], |[xs]| Ok(xs.flatten_from(1)?))
 }

@@ -15,6 +15,7 @@
 //! | [`network`] | [`Network`]: a built model and its sites |
 //! | [`resnet`], [`vgg`], [`googlenet`], [`inception`] | the families |
 //! | [`init`] | [`initial_weights`]: random weights to train from |
+//! | [`training`] | [`TrainableNetwork`]: the same definitions with gradients, and the optimiser |
 //! | [`registry`] | [`Backbone`]: models by data set and name |
 //!
 //! ```
@@ -42,6 +43,7 @@ pub mod network;
 pub mod policy;
 pub mod registry;
 pub mod resnet;
+mod tape;
 pub mod training;
 pub mod vgg;
 pub mod weights;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
-use crate::policy::{ActivationPolicy, MaxPoolPolicy, ReluPolicy};
+use crate::policy::{ActivationPolicy, MaxPoolPolicy, Outside, ReluPolicy};
 use crate::weights::Weights;
 
 /// Something that turns images into logits.
@@ -20,6 +20,12 @@ pub trait Forward: Send + Sync {
     /// # Errors
     /// candle's, such as an input of the wrong shape.
     fn forward(&self, images: &Tensor) -> Result<Tensor>;
+}
+
+impl Forward for Box<dyn Forward> {
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        (**self).forward(images)
+    }
 }
 
 /// Which function a site has.
@@ -152,14 +158,7 @@ impl Network {
     /// [`ModelError::UnknownSite`] if the policy has an exception for a site that there is not; a bound that is
     /// not positive and finite. The network is then as it was.
     pub fn set_policy(&mut self, policy: &ActivationPolicy) -> Result<()> {
-        self.check_names(SiteKind::Relu, &policy.relu_sites)?;
-        self.check_names(SiteKind::MaxPool, &policy.max_pool_sites)?;
-        let replacements: Vec<Replacement> =
-            self.sites.iter().map(|site| Replacement::new(site, policy)).collect::<Result<_>>()?;
-        for (site, replacement) in self.sites.iter_mut().zip(replacements) {
-            replacement.apply(site);
-        }
-        Ok(())
+        set_policy(&mut self.sites, policy)
     }
 
     /// The logits of a batch of images. On a CPU, each thread takes a slice of the batch through the whole network
@@ -201,17 +200,29 @@ impl Network {
     pub fn sites(&self) -> &[Site] {
         &self.sites
     }
+}
 
-    fn check_names<P>(&self, kind: SiteKind, exceptions: &BTreeMap<String, P>) -> Result<()> {
-        let known: Vec<&str> = self.sites.iter().filter(|s| s.kind() == kind).map(Site::name).collect();
-        match exceptions.keys().find(|name| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some(name) => Err(ModelError::UnknownSite {
-                name: name.clone(),
-                kind: kind.name(),
-                known: known.into_iter().map(str::to_owned).collect(),
-            }),
-        }
+/// As [`Network::set_policy`].
+pub(crate) fn set_policy(sites: &mut [Site], policy: &ActivationPolicy) -> Result<()> {
+    check_names(sites, SiteKind::Relu, &policy.relu_sites)?;
+    check_names(sites, SiteKind::MaxPool, &policy.max_pool_sites)?;
+    let replacements: Vec<Replacement> =
+        sites.iter().map(|site| Replacement::new(site, policy)).collect::<Result<_>>()?;
+    for (site, replacement) in sites.iter_mut().zip(replacements) {
+        replacement.apply(site);
+    }
+    Ok(())
+}
+
+fn check_names<P>(sites: &[Site], kind: SiteKind, exceptions: &BTreeMap<String, P>) -> Result<()> {
+    let known: Vec<&str> = sites.iter().filter(|s| s.kind() == kind).map(Site::name).collect();
+    match exceptions.keys().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(ModelError::UnknownSite {
+            name: name.clone(),
+            kind: kind.name(),
+            known: known.into_iter().map(str::to_owned).collect(),
+        }),
     }
 }
 
@@ -224,19 +235,23 @@ enum Replacement {
 impl Replacement {
     fn new(site: &Site, policy: &ActivationPolicy) -> Result<Self> {
         let name = site.name();
+        let exact_outside = policy.outside == Outside::Exact;
         Ok(match &site.slot {
             Slot::Relu(_) => match policy.relu_at(name) {
                 ReluPolicy::Exact => Self::Relu(Activation::RELU, None),
                 ReluPolicy::Square => Self::Relu(Activation::SQUARE, None),
                 ReluPolicy::ReluAq => Self::Relu(Activation::RELU_AQ, None),
                 ReluPolicy::Minimax { alpha, bound } => {
-                    Self::Relu(MinimaxRelu::new(alpha, bound).map_err(at(name))?.into(), Some(bound))
+                    let relu = MinimaxRelu::new(alpha, bound).map_err(at(name))?;
+                    let relu = if exact_outside { relu.with_exact_outside() } else { relu };
+                    Self::Relu(relu.into(), Some(bound))
                 }
             },
             Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
                 MaxPoolPolicy::Exact => Self::MaxPool(MaxPoolFunction::Exact, None),
                 MaxPoolPolicy::Minimax { alpha, bound } => {
                     let pool = MinimaxMaxPool::new(alpha, bound, *spec).map_err(at(name))?;
+                    let pool = if exact_outside { pool.with_exact_outside() } else { pool };
                     Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound))
                 }
             },

@@ -1,9 +1,10 @@
 //! Models by data set and name.
 
+use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
 use crate::googlenet::GoogLeNet;
 use crate::inception::InceptionV3;
-use crate::network::Network;
+use crate::network::{Forward, Network};
 use crate::policy::ActivationPolicy;
 use crate::resnet::{BlockKind, CifarResNet, ResNet};
 use crate::vgg::{Layer, VGG11, VGG13, VGG16, VGG19, Vgg};
@@ -109,18 +110,19 @@ impl Backbone {
     /// # Errors
     /// As [`Network::build`].
     pub fn build(&self, weights: &Weights, policy: &ActivationPolicy) -> Result<Network> {
+        Network::build(weights, policy, |b| self.define(b))
+    }
+
+    /// Asks the builder for its layers and activations.
+    pub(crate) fn define(&self, b: &NetBuilder) -> Result<Box<dyn Forward>> {
         let classes = self.classes;
-        match self.architecture {
-            A::CifarResNet { blocks } => {
-                Network::build(weights, policy, |b| CifarResNet::new(b, blocks, classes))
-            }
-            A::CifarVgg { layers } => Network::build(weights, policy, |b| Vgg::cifar(b, layers, classes)),
-            A::ResNet { kind, blocks } => {
-                Network::build(weights, policy, |b| ResNet::new(b, kind, blocks, classes))
-            }
-            A::Vgg { layers } => Network::build(weights, policy, |b| Vgg::imagenet(b, layers, classes)),
-            A::GoogLeNet => Network::build(weights, policy, |b| GoogLeNet::new(b, classes)),
-            A::InceptionV3 => Network::build(weights, policy, |b| InceptionV3::new(b, classes)),
-        }
+        Ok(match self.architecture {
+            A::CifarResNet { blocks } => Box::new(CifarResNet::new(b, blocks, classes)?),
+            A::CifarVgg { layers } => Box::new(Vgg::cifar(b, layers, classes)?),
+            A::ResNet { kind, blocks } => Box::new(ResNet::new(b, kind, blocks, classes)?),
+            A::Vgg { layers } => Box::new(Vgg::imagenet(b, layers, classes)?),
+            A::GoogLeNet => Box::new(GoogLeNet::new(b, classes)?),
+            A::InceptionV3 => Box::new(InceptionV3::new(b, classes)?),
+        })
     }
 }

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 
 use crate::builder::NetBuilder;
 use crate::error::Result;
-use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu, global_average};
+use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu, global_average, subsampled};
 use crate::network::Forward;
 
 /// A ResNet of `6 n + 2` layers for 32×32 images.
@@ -178,19 +178,7 @@ impl Shortcut {
         match self {
             Self::Identity => Ok(xs.clone()),
             Self::Projection(conv) => conv.forward(xs),
-            Self::Subsample { outputs } => {
-                let (_, channels, height, width) = xs.dims4()?;
-                let every_second = |size: usize| Tensor::arange_step(0u32, size as u32, 2, xs.device());
-                let zeros = outputs - channels;
-                // On [N, H, W, C], as convolutions give it.
-                Ok(xs
-                    .permute((0, 2, 3, 1))?
-                    .contiguous()?
-                    .index_select(&every_second(height)?, 1)?
-                    .index_select(&every_second(width)?, 2)?
-                    .pad_with_zeros(3, zeros / 2, zeros - zeros / 2)?
-                    .permute((0, 3, 1, 2))?)
-            }
+            Self::Subsample { outputs } => subsampled(xs, *outputs),
         }
     }
 }

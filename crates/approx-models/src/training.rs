@@ -1,18 +1,56 @@
-//! Networks whose weights can be trained.
+//! Networks whose weights can be trained, on the CPU.
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use approx_ops::RangeStats;
+use candle_core::{Tensor, Var};
 
+use crate::builder::NetBuilder;
 use crate::error::Result;
-use crate::network::Site;
+use crate::network::{Forward, Site, set_policy};
 use crate::policy::ActivationPolicy;
 use crate::registry::Backbone;
+use crate::tape::{self, Tape};
 use crate::weights::Weights;
 
+pub(crate) mod conv;
+mod sgd;
+
+pub use sgd::Sgd;
+
+use conv::Running;
+
 /// A network that keeps convolution and batch norm apart and knows its gradients.
+///
+/// It is made from the same definitions as a [`Network`](crate::Network). To evaluate it, build one of those from its
+/// [`state`](Self::state).
+///
+/// ```
+/// use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+/// use candle_core::{DType, Device, Tensor};
+///
+/// let backbone = Backbone::find("cifar10", "resnet20")?;
+/// let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.01; shape.iter().product()]);
+/// let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact())?;
+/// let mut sgd = Sgd::new(0.9, 5e-3, true);
+/// let images = Tensor::ones((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// let (report, gradients) = network.gradients(&images, &[3, 5], StepOptions::default())?;
+/// sgd.step(&mut network, &gradients, 1e-3)?;
+/// assert!((report.loss - 10f32.ln()).abs() < 1e-3); // as if it knew nothing
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TrainableNetwork {
+    forward: Box<dyn Forward>,
     sites: Vec<Site>,
+    variables: Variables,
+}
+
+/// What training changes, by name.
+#[derive(Default)]
+pub(crate) struct Variables {
+    pub(crate) parameters: Vec<(String, Var)>,
+    /// By the name of their batch norm.
+    pub(crate) running: Vec<(String, Running)>,
 }
 
 /// What one step is to do besides the cross-entropy.
@@ -20,7 +58,8 @@ pub struct TrainableNetwork {
 pub struct StepOptions {
     /// Decides which units dropout leaves out: another number for every step.
     pub dropout_seed: u64,
-    /// Weight of the range penalty; 0 for none.
+    /// Weight of the range penalty, the mean over the images of the sum over all inputs of approximated activations of
+    /// `max(|x| / B − 0.9, 0)²`; 0 for none.
     pub range_penalty: f32,
 }
 
@@ -33,7 +72,7 @@ pub struct StepReport {
     pub correct: usize,
     /// Range penalty, already multiplied by its weight.
     pub penalty: f32,
-    /// Inputs of activations that were outside the range of approximation.
+    /// Inputs of activations that were outside the range of approximation, or not finite.
     pub out_of_range: u64,
 }
 
@@ -53,8 +92,22 @@ impl TrainableNetwork {
     ///
     /// # Errors
     /// As [`Backbone::build`].
-    pub fn new(_backbone: &Backbone, _weights: &Weights, _policy: &ActivationPolicy) -> Result<Self> {
-        todo!()
+    pub fn new(backbone: &Backbone, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
+        Self::build(weights, policy, |b| backbone.define(b))
+    }
+
+    /// Builds a network of your own for training, as [`Network::build`](crate::Network::build).
+    ///
+    /// # Errors
+    /// As [`Network::build`](crate::Network::build).
+    pub fn build<M: Forward + 'static>(
+        weights: &Weights,
+        policy: &ActivationPolicy,
+        define: impl FnOnce(&NetBuilder) -> Result<M>,
+    ) -> Result<Self> {
+        let (model, mut sites, variables) = NetBuilder::run_for_training(weights, define)?;
+        set_policy(&mut sites, policy)?;
+        Ok(Self { forward: Box::new(model), sites, variables })
     }
 
     /// A forward and backward pass over a batch in training mode. Updates the running means and variances of batch
@@ -64,14 +117,43 @@ impl TrainableNetwork {
     /// `images`: `[N, C, H, W]`, normalised; `labels`: N.
     ///
     /// # Errors
-    /// candle's, such as an input of the wrong shape.
+    /// candle's, such as an input of the wrong shape or a label that is no class.
     pub fn gradients(
         &mut self,
-        _images: &Tensor,
-        _labels: &[u16],
-        _options: StepOptions,
+        images: &Tensor,
+        labels: &[u16],
+        options: StepOptions,
     ) -> Result<(StepReport, Gradients)> {
-        todo!()
+        let step = tape::Step {
+            dropout_seed: options.dropout_seed,
+            penalty_weight: options.range_penalty / labels.len().max(1) as f32,
+        };
+        let parameters = self.variables.parameters.iter().map(|(_, var)| var.id());
+        let (logits, tape) = Tape::record(parameters, step, || self.forward.forward(images))?;
+        let range = self.sites.iter().map(Site::take_range).fold(RangeStats::default(), RangeStats::merge);
+
+        let labels: Vec<u32> = labels.iter().copied().map(u32::from).collect();
+        let copy = Var::from_tensor(&logits.detach())?;
+        let loss = candle_nn::loss::cross_entropy(&copy, &Tensor::new(labels.as_slice(), copy.device())?)?;
+        let of_logits = loss.backward()?.remove(&copy).expect("the loss depends on the logits");
+        let (mut gradients, penalty) = tape.backward(&logits, of_logits)?;
+
+        let by_name =
+            self.variables.parameters.iter().filter_map(|(name, var)| {
+                gradients.remove(&var.id()).map(|gradient| (name.clone(), gradient))
+            });
+        let predictions: Vec<u32> = logits.argmax(1)?.to_vec1()?;
+        let report = StepReport {
+            loss: loss.to_scalar()?,
+            correct: predictions
+                .iter()
+                .zip(&labels)
+                .filter(|(prediction, label)| prediction == label)
+                .count(),
+            penalty: penalty as f32,
+            out_of_range: range.out_of_range,
+        };
+        Ok((report, Gradients(by_name.collect())))
     }
 
     /// The sites, in an order in which each comes after those that its input depends on.
@@ -79,52 +161,25 @@ impl TrainableNetwork {
         &self.sites
     }
 
-    /// Copies of all tensors by their name: parameters, running means and variances (as [`Weights::from_tensors`] takes them).
+    /// Copies of all tensors by their name: parameters, running means and variances, as [`Weights::from_tensors`]
+    /// takes them.
     ///
     /// # Errors
     /// candle's, where memory ends.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        todo!()
-    }
-}
-
-/// Stochastic gradient descent with momentum, as PyTorch's `torch.optim.SGD`: with `d = g + weight_decay · p`,
-/// `v ← momentum · v + d` (at first `v = d`) and `p ← p − lr · (d + momentum · v)` with Nesterov's momentum, else `p ← p − lr · v`.
-#[derive(Debug)]
-pub struct Sgd {
-    /// Share of the velocity that is kept.
-    pub momentum: f64,
-    /// Multiple of the parameters that is added to the gradients.
-    pub weight_decay: f64,
-    /// Whether the step looks ahead.
-    pub nesterov: bool,
-    velocity: BTreeMap<String, Tensor>,
-}
-
-impl Sgd {
-    /// Without velocity yet.
-    pub fn new(momentum: f64, weight_decay: f64, nesterov: bool) -> Self {
-        Self { momentum, weight_decay, nesterov, velocity: BTreeMap::new() }
+        let mut state = BTreeMap::new();
+        for (name, var) in &self.variables.parameters {
+            state.insert(name.clone(), var.copy()?.detach());
+        }
+        for (name, running) in &self.variables.running {
+            let [mean, variance] = running.tensors()?;
+            state.insert(format!("{name}.running_mean"), mean);
+            state.insert(format!("{name}.running_var"), variance);
+        }
+        Ok(state)
     }
 
-    /// One step on all parameters of `network`.
-    ///
-    /// # Errors
-    /// candle's.
-    pub fn step(&mut self, _network: &mut TrainableNetwork, _gradients: &Gradients, _lr: f64) -> Result<()> {
-        todo!()
-    }
-
-    /// Copies of the velocity of each parameter; none before the first step.
-    ///
-    /// # Errors
-    /// candle's, where memory ends.
-    pub fn velocity(&self) -> Result<BTreeMap<String, Tensor>> {
-        todo!()
-    }
-
-    /// Goes on with these velocities.
-    pub fn set_velocity(&mut self, velocity: BTreeMap<String, Tensor>) {
-        self.velocity = velocity;
+    pub(crate) fn parameters(&self) -> &[(String, Var)] {
+        &self.variables.parameters
     }
 }

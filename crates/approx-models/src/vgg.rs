@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use crate::builder::NetBuilder;
 use crate::error::Result;
-use crate::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu, adaptive_average};
+use crate::layers::{Conv2d, ConvSpec, Dropout, Linear, MaxPool, Relu, adaptive_average, flatten};
 use crate::network::Forward;
 
 /// A line of the paper's table.
@@ -37,13 +37,16 @@ pub const VGG16: &[Layer] =
 pub const VGG19: &[Layer] =
     layers![64, 64, M, 128, 128, M, 256, 256, 256, 256, M, 512, 512, 512, 512, M, 512, 512, 512, 512, M];
 
+/// Share of a hidden layer's inputs that is left out while it is trained.
+const DROPOUT: f64 = 0.5;
+
 /// A VGG with batch norm.
 pub struct Vgg {
     features: Vec<Feature>,
     /// Height and width of what the linear layers take; the average brings images of another size there.
     size: usize,
-    hidden: [(Linear, Relu); 2],
-    last: Linear,
+    hidden: [(Dropout, Linear, Relu); 2],
+    last: (Dropout, Linear),
 }
 
 enum Feature {
@@ -58,9 +61,10 @@ impl Vgg {
     /// The builder's.
     pub fn cifar(b: &NetBuilder, layers: &[Layer], classes: usize) -> Result<Self> {
         let features = b.pp("features", |b| Self::features(b, layers, 32))?;
-        let first = (b.linear("linear1", 512, 512)?, b.relu("relu1"));
-        let second = (b.linear("linear2", 512, 512)?, b.relu("relu2"));
-        Ok(Self { features, size: 1, hidden: [first, second], last: b.linear("linear3", 512, classes)? })
+        let first = (b.dropout("drop1", DROPOUT), b.linear("linear1", 512, 512)?, b.relu("relu1"));
+        let second = (b.dropout("drop2", DROPOUT), b.linear("linear2", 512, 512)?, b.relu("relu2"));
+        let last = (b.dropout("drop3", 0.0), b.linear("linear3", 512, classes)?);
+        Ok(Self { features, size: 1, hidden: [first, second], last })
     }
 
     /// torchvision's for images of about 224×224: linear layers of 4,096 units on an average of 7×7 pixels.
@@ -71,11 +75,12 @@ impl Vgg {
         const SIZE: usize = 7;
         const UNITS: usize = 4096;
         let features = b.pp("features", |b| Self::features(b, layers, 224))?;
-        // Between them, PyTorch's `Sequential` has dropout, which does nothing here.
+        // The numbers that are missing are dropout's in PyTorch's `Sequential`.
         b.pp("classifier", |b| {
-            let first = (b.linear("0", 512 * SIZE * SIZE, UNITS)?, b.relu("1"));
-            let second = (b.linear("3", UNITS, UNITS)?, b.relu("4"));
-            Ok(Self { features, size: SIZE, hidden: [first, second], last: b.linear("6", UNITS, classes)? })
+            let first = (b.dropout("none", 0.0), b.linear("0", 512 * SIZE * SIZE, UNITS)?, b.relu("1"));
+            let second = (b.dropout("2", DROPOUT), b.linear("3", UNITS, UNITS)?, b.relu("4"));
+            let last = (b.dropout("5", DROPOUT), b.linear("6", UNITS, classes)?);
+            Ok(Self { features, size: SIZE, hidden: [first, second], last })
         })
     }
 
@@ -114,10 +119,11 @@ impl Forward for Vgg {
                 Feature::MaxPool(pool) => pool.forward(&xs)?,
             };
         }
-        xs = adaptive_average(&xs, self.size)?.flatten_from(1)?; // [N, 512] or [N, 512 · 7 · 7]
-        for (linear, relu) in &self.hidden {
-            xs = relu.forward(&linear.forward(&xs)?)?;
+        xs = flatten(&adaptive_average(&xs, self.size)?)?; // [N, 512] or [N, 512 · 7 · 7]
+        for (dropout, linear, relu) in &self.hidden {
+            xs = relu.forward(&linear.forward(&dropout.forward(&xs)?)?)?;
         }
-        self.last.forward(&xs) // [N, classes]
+        let (dropout, linear) = &self.last;
+        linear.forward(&dropout.forward(&xs)?) // [N, classes]
     }
 }

@@ -13,6 +13,8 @@ use crate::relu::MinimaxRelu;
 pub struct Activation(pub(crate) Function);
 
 impl Activation {
+    /// `x`.
+    pub const IDENTITY: Activation = Activation(Function::Identity);
     /// `max(x, 0)`, as [`relu`](crate::relu()).
     pub const RELU: Activation = Activation(Function::Relu);
     /// `x²`, as [`square`](crate::square).
@@ -29,6 +31,22 @@ impl Activation {
     /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         self.0.apply(xs, recorder)
+    }
+
+    /// The gradient of the input from that of the result.
+    ///
+    /// # Shapes
+    /// `xs` and `gradient` have the same, and so has the result.
+    ///
+    /// # Errors
+    /// As [`Activation::forward`].
+    pub fn gradient(&self, xs: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        Ok(self.0.gradient(xs, gradient)?)
+    }
+
+    /// `B`, if this is an approximation on `[-B, B]`.
+    pub fn bound(&self) -> Option<f32> {
+        self.0.is_bounded().then(|| self.0.bound())
     }
 }
 

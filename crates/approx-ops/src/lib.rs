@@ -11,7 +11,10 @@
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
 //! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
+//! | [`conv_gradient`] | [`conv2d()`]: convolution for training on the CPU, with its gradients |
+//! | [`batch_norm`] | [`BatchNorm`]: for training on the CPU, with the activation behind it |
 //! | [`avg_pool`] | [`avg_pool_3x3`]: with padding, for inference on the CPU |
+//! | [`subsample`](mod@subsample) | the shortcut of CIFAR-10's ResNets, for the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
 //! | [`reference`](mod@reference) | the same functions as plain float64 loops, for tests |
@@ -33,7 +36,9 @@
 
 pub mod activation;
 pub mod avg_pool;
+pub mod batch_norm;
 pub mod conv;
+pub mod conv_gradient;
 mod cpu;
 mod elementwise;
 mod error;
@@ -43,16 +48,21 @@ pub mod range;
 pub mod reference;
 pub mod relu;
 pub mod simd;
+pub mod subsample;
 
 pub use activation::Activation;
 pub use avg_pool::avg_pool_3x3;
+pub use batch_norm::{BatchNorm, BatchNormGradients, BatchStatistics};
 pub use conv::PackedConv2d;
+pub use conv_gradient::{ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient};
+pub use elementwise::add;
 pub use error::{OpError, Result};
-pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool};
+pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};
 pub use quadratic::{relu_aq, square};
-pub use range::{RangeRecorder, RangeStats};
+pub use range::{RangePenalty, RangeRecorder, RangeStats};
 pub use relu::{MinimaxRelu, relu};
 pub use simd::SimdLevel;
+pub use subsample::{subsample, subsample_gradient};
 
 // The dependency is there for its feature alone (see Cargo.toml).
 use gemm as _;

@@ -7,7 +7,7 @@ use minimax_coeffs::{Alpha, CompositeSign};
 
 use crate::cpu::composite::CompositeF32;
 use crate::cpu::pool::{Max, Pooling};
-use crate::cpu::{as_f32, contiguous};
+use crate::cpu::{as_f32, dense};
 use crate::error::{OpError, Result, check_bound, check_dtype};
 use crate::range::RangeRecorder;
 use crate::reference::scale;
@@ -82,6 +82,17 @@ pub fn max_pool(xs: &Tensor, spec: &PoolSpec, recorder: &RangeRecorder) -> Resul
     Kind::Exact.apply(xs, *spec, f32::MAX, recorder)
 }
 
+/// The gradient of the input of [`max_pool`] from that of its result: it goes to the first of the largest.
+///
+/// # Shapes
+/// `xs`: `[N, C, H, W]`; `gradient`: as the result of [`max_pool`].
+///
+/// # Errors
+/// As [`max_pool`].
+pub fn max_pool_gradient(xs: &Tensor, spec: &PoolSpec, gradient: &Tensor) -> Result<Tensor> {
+    Kind::Exact.gradient(xs, *spec, gradient)
+}
+
 /// Max-pooling in which each maximum of two is `max_alpha` (arXiv 2105.10879, section IV), played as a
 /// tournament in row-major window order. Padding counts as zero, also where ceil mode adds a row or column.
 ///
@@ -95,6 +106,7 @@ pub struct MinimaxMaxPool {
     c: f32,
     bound: f32,
     spec: PoolSpec,
+    exact_outside: bool,
 }
 
 impl MinimaxMaxPool {
@@ -108,7 +120,20 @@ impl MinimaxMaxPool {
             sign: Arc::new(CompositeF32::new(CompositeSign::published(alpha))),
             c: scale(alpha, bound, &spec) as f32,
             spec,
+            exact_outside: false,
         })
+    }
+
+    /// The same, but a pair whose difference is outside the range gives the exact maximum, so that training can go on
+    /// with values outside `[-B, B]`. They are counted all the same.
+    #[must_use]
+    pub fn with_exact_outside(self) -> Self {
+        Self { exact_outside: true, ..self }
+    }
+
+    /// `B`.
+    pub fn bound(&self) -> f32 {
+        self.bound
     }
 
     /// Applies it, and records the range of the input.
@@ -119,14 +144,29 @@ impl MinimaxMaxPool {
     /// # Errors
     /// [`OpError::UnsupportedDType`], [`OpError::EmptyPool`], or candle's own for another rank.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
-        Kind::Minimax { sign: self.sign.clone(), c: self.c }.apply(xs, self.spec, self.bound, recorder)
+        self.kind().apply(xs, self.spec, self.bound, recorder)
+    }
+
+    /// The gradient of the input from that of the result.
+    ///
+    /// # Shapes
+    /// `xs`: `[N, C, H, W]`; `gradient`: as the result of [`MinimaxMaxPool::forward`].
+    ///
+    /// # Errors
+    /// As [`MinimaxMaxPool::forward`].
+    pub fn gradient(&self, xs: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        self.kind().gradient(xs, self.spec, gradient)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Minimax { sign: self.sign.clone(), c: self.c, exact_outside: self.exact_outside }
     }
 }
 
 #[derive(Clone)]
 enum Kind {
     Exact,
-    Minimax { sign: Arc<CompositeF32>, c: f32 },
+    Minimax { sign: Arc<CompositeF32>, c: f32, exact_outside: bool },
 }
 
 impl Kind {
@@ -140,11 +180,32 @@ impl Kind {
     fn max(&self) -> Max<'_> {
         match self {
             Self::Exact => Max::Exact,
-            Self::Minimax { sign, c } => Max::Minimax { sign, c: *c },
+            Self::Minimax { sign, c, exact_outside } => {
+                Max::Minimax { sign, c: *c, exact_outside: *exact_outside }
+            }
         }
     }
 
     fn apply(self, xs: &Tensor, spec: PoolSpec, bound: f32, recorder: &RangeRecorder) -> Result<Tensor> {
+        let (op, dense) = self.op(xs, spec, bound)?;
+        let channels_last = op.channels_last;
+        let ys = dense.apply_op1(Forward(op, recorder.clone()))?;
+        Ok(if channels_last { ys.permute((0, 3, 1, 2))? } else { ys })
+    }
+
+    fn gradient(self, xs: &Tensor, spec: PoolSpec, gradient: &Tensor) -> Result<Tensor> {
+        let (op, dense) = self.op(xs, spec, f32::MAX)?;
+        Ok(match op.channels_last {
+            true => {
+                let gradient = gradient.permute((0, 2, 3, 1))?;
+                dense.apply_op2_no_bwd(&gradient, &Backward(op))?.permute((0, 3, 1, 2))?
+            }
+            false => dense.apply_op2_no_bwd(gradient, &Backward(op))?,
+        })
+    }
+
+    /// The op and what it takes: a channels-last image as `[N, H, W, C]`, so that it stays so.
+    fn op(self, xs: &Tensor, spec: PoolSpec, bound: f32) -> Result<(Op, Tensor)> {
         check_dtype(self.name(), xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
         let output = spec.output_size(height, width).ok_or(OpError::EmptyPool {
@@ -153,15 +214,10 @@ impl Kind {
             height,
             width,
         })?;
-        let shape = [n, c, height, width];
-        // A channels-last image stays so.
         let dense = xs.permute((0, 2, 3, 1))?;
         let channels_last = !xs.is_contiguous() && dense.is_contiguous();
-        let op = Forward(Op { kind: self, spec, bound, shape, output, channels_last }, recorder.clone());
-        match channels_last {
-            true => Ok(dense.apply_op1(op)?.permute((0, 3, 1, 2))?),
-            false => Ok(xs.apply_op1(op)?),
-        }
+        let op = Op { kind: self, spec, bound, shape: [n, c, height, width], output, channels_last };
+        Ok((op, if channels_last { dense } else { xs.clone() }))
     }
 }
 
@@ -173,7 +229,7 @@ struct Op {
     /// `[N, C, H, W]`.
     shape: [usize; 4],
     output: (usize, usize),
-    /// Whether the forward pass takes and gives `[N, H, W, C]`.
+    /// Whether it takes and gives `[N, H, W, C]`.
     channels_last: bool,
 }
 
@@ -210,14 +266,7 @@ impl CustomOp1 for Forward {
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let backward = Backward(self.0.clone());
-        match self.0.channels_last {
-            true => {
-                let (arg, grad_res) = (arg.permute((0, 3, 1, 2))?, grad_res.permute((0, 3, 1, 2))?);
-                Ok(Some(arg.apply_op2_no_bwd(&grad_res, &backward)?.permute((0, 2, 3, 1))?))
-            }
-            false => Ok(Some(arg.apply_op2_no_bwd(grad_res, &backward)?)),
-        }
+        Ok(Some(arg.apply_op2_no_bwd(grad_res, &Backward(self.0.clone()))?))
     }
 }
 
@@ -236,8 +285,11 @@ impl CustomOp2 for Backward {
         gradients: &CpuStorage,
         gradients_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let gradients = contiguous(as_f32(gradients)?, gradients_layout);
-        let result = self.0.pooling().backward(as_f32(inputs)?, inputs_layout, &gradients);
+        let (inputs, gradients) = (as_f32(inputs)?, dense(as_f32(gradients)?, gradients_layout));
+        let result = match self.0.channels_last {
+            true => self.0.pooling().backward_channels_last(&dense(inputs, inputs_layout), &gradients),
+            false => self.0.pooling().backward(inputs, inputs_layout, &gradients),
+        };
         Ok((CpuStorage::F32(result), inputs_layout.shape().clone()))
     }
 }

@@ -61,6 +61,33 @@ impl RangeRecorder {
     }
 }
 
+/// A penalty on inputs near and outside the bound: `weight · (|x| / B − 0.9)²` where that is positive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RangePenalty {
+    /// `B`.
+    pub bound: f32,
+    /// What the squares are multiplied by.
+    pub weight: f32,
+}
+
+impl RangePenalty {
+    /// Share of the bound that is free.
+    pub const FREE: f32 = 0.9;
+
+    /// Adds the penalty's gradient at `values` to `gradients`, and gives the penalty.
+    pub fn add_gradient(&self, values: &[f32], gradients: &mut [f32]) -> f64 {
+        let mut sum = 0.0;
+        for (gradient, x) in gradients.iter_mut().zip(values) {
+            let excess = x.abs() / self.bound - Self::FREE;
+            if excess > 0.0 {
+                sum += f64::from(excess * excess);
+                *gradient += self.weight * 2.0 * excess * x.signum() / self.bound;
+            }
+        }
+        f64::from(self.weight) * sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

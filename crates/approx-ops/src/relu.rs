@@ -33,6 +33,7 @@ pub fn relu(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
 pub struct MinimaxRelu {
     sign: Arc<CompositeF32>,
     bound: f32,
+    exact_outside: bool,
 }
 
 impl MinimaxRelu {
@@ -49,7 +50,15 @@ impl MinimaxRelu {
     /// # Errors
     /// As [`MinimaxRelu::new`].
     pub fn from_composite(sign: &CompositeSign, bound: f64) -> Result<Self> {
-        Ok(Self { bound: check_bound(bound)?, sign: Arc::new(CompositeF32::new(sign)) })
+        let sign = Arc::new(CompositeF32::new(sign));
+        Ok(Self { bound: check_bound(bound)?, sign, exact_outside: false })
+    }
+
+    /// The same, but `max(x, 0)` outside `[-B, B]`, so that training can go on with such values. They are counted all
+    /// the same.
+    #[must_use]
+    pub fn with_exact_outside(self) -> Self {
+        Self { exact_outside: true, ..self }
     }
 
     /// Applies it, and records the range of the input.
@@ -64,6 +73,10 @@ impl MinimaxRelu {
     }
 
     pub(crate) fn into_function(self) -> Function {
-        Function::MinimaxRelu { sign: self.sign, bound: self.bound }
+        let Self { sign, bound, exact_outside } = self;
+        match exact_outside {
+            true => Function::MinimaxReluWithin { sign, bound },
+            false => Function::MinimaxRelu { sign, bound },
+        }
     }
 }

@@ -8,7 +8,7 @@
 use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 
-use super::{direct, winograd};
+use super::{direct, direct_gradient, winograd, winograd_gradient};
 use crate::elementwise::Function;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -18,6 +18,8 @@ pub(super) const BLOCK: usize = 16;
 /// Pixels that a task should have at least, so that the weights are not read for a few: a multiple of the pixels
 /// of a register tile at every level.
 pub(super) const TASK_PIXELS: usize = 84;
+/// Bytes that a gradient of weights takes from the batch at a time, so that they stay in the cache.
+pub(super) const PORTION_BYTES: usize = 4 << 20;
 /// Numbers of the result that are finished at once.
 const PIECE: usize = 2048;
 
@@ -93,6 +95,15 @@ impl Convolution<'_> {
         (result, range)
     }
 
+    /// The gradient of the weights, `[outputs, inputs, kernel height, kernel width]`. `gradients` are those of the
+    /// result, `[N, H', W', outputs]`; `layout` is that of the input, of shape `[N, C, H, W]`.
+    pub(crate) fn weight_gradient(&self, input: &[f32], layout: &Layout, gradients: &[f32]) -> Vec<f32> {
+        match self.form {
+            Form::Direct => direct_gradient::weight_gradient(self, input, layout, gradients),
+            Form::Winograd => winograd_gradient::weight_gradient(self, input, layout, gradients),
+        }
+    }
+
     /// Adds the residual to a task's result, whose first number is number `first` of all, and applies the
     /// activation, piece by piece while a piece is in the first-level cache.
     pub(super) fn finish(&self, first: usize, result: &mut [f32]) -> RangeStats {
@@ -158,6 +169,65 @@ pub(super) fn multiply_add<S: Simd, const R: usize, const P: usize>(
         }
     }
     sums
+}
+
+/// A task whose inner loop is [`add_outer_products`] on register tiles of `P` rows × `R` vectors.
+pub(super) trait OuterTiled {
+    fn run<S: Simd, const R: usize, const P: usize>(self, simd: S);
+}
+
+/// Runs a task with as many rows × vectors as fit the registers.
+pub(super) struct InOuterTiles<T>(pub(super) T);
+
+impl<T: OuterTiled> WithSimd for InOuterTiles<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            16 => self.0.run::<S, 1, 16>(simd),
+            8 => self.0.run::<S, 2, 4>(simd),
+            4 => self.0.run::<S, 4, 4>(simd),
+            1 => self.0.run::<S, 16, 1>(simd),
+            lanes => unreachable!("no register tile for {lanes} lanes"),
+        }
+    }
+}
+
+/// Rows that [`OuterTiled`] may read beyond the last one.
+pub(super) const OUTER_MARGIN: usize = 16;
+
+/// Adds to `sums`, for each pair of `P` numbers and a panel of `BLOCK` numbers, their outer product.
+#[inline(always)]
+pub(super) fn add_outer_products<'v, S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    pairs: impl Iterator<Item = (&'v [f32; P], &'v [f32; BLOCK])>,
+    mut sums: [[S::f32s; R]; P],
+) -> [[S::f32s; R]; P] {
+    for (left, right) in pairs {
+        let right = S::as_simd_f32s(right).0;
+        for p in 0..P {
+            let x = simd.splat_f32s(left[p]);
+            for r in 0..R {
+                sums[p][r] = simd.mul_add_e_f32s(x, right[r], sums[p][r]);
+            }
+        }
+    }
+    sums
+}
+
+/// Adds the rows of a register tile to `sums`, `[row][BLOCK]`, as many as there are.
+#[inline(always)]
+pub(super) fn add_tile<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    tile: &[[S::f32s; R]; P],
+    sums: &mut [f32],
+) {
+    for (sums, tile) in S::as_mut_simd_f32s(sums).0.chunks_exact_mut(R).zip(tile) {
+        for (sum, &x) in sums.iter_mut().zip(tile) {
+            *sum = simd.add_f32s(*sum, x);
+        }
+    }
 }
 
 /// Adds one slice to another of the same length.

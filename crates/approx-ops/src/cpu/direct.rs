@@ -24,23 +24,28 @@ const STRETCH: usize = 384;
 const TASK_BYTES: usize = 192 << 10;
 
 /// Taps · channels of a kernel row.
-fn row(geometry: &Geometry) -> usize {
+pub(super) fn row(geometry: &Geometry) -> usize {
     geometry.kernel.1 * geometry.inputs
 }
 
 /// `weight`: `[outputs, inputs, kernel height, kernel width]`, contiguous.
 pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
-    let (height, width) = geometry.kernel;
     let panels = geometry.outputs.div_ceil(BLOCK);
-    let mut packed = vec![0.0; panels * height * row(geometry) * BLOCK];
+    let mut packed = vec![0.0; panels * geometry.kernel.0 * row(geometry) * BLOCK];
     for (i, &w) in weight.iter().enumerate() {
-        let (rest, x) = (i / width, i % width);
-        let (rest, y) = (rest / height, rest % height);
-        let (output, input) = (rest / geometry.inputs, rest % geometry.inputs);
-        let tap = (output / BLOCK * height + y) * row(geometry) + x * geometry.inputs + input;
-        packed[tap * BLOCK + output % BLOCK] = w;
+        packed[packed_index(geometry, i)] = w;
     }
     packed
+}
+
+/// Where number `i` of the weights is when they are packed.
+pub(super) fn packed_index(geometry: &Geometry, i: usize) -> usize {
+    let (height, width) = geometry.kernel;
+    let (rest, x) = (i / width, i % width);
+    let (rest, y) = (rest / height, rest % height);
+    let (output, input) = (rest / geometry.inputs, rest % geometry.inputs);
+    let tap = (output / BLOCK * height + y) * row(geometry) + x * geometry.inputs + input;
+    tap * BLOCK + output % BLOCK
 }
 
 /// Computes the whole result; gives the range of the activation's inputs.
@@ -95,7 +100,13 @@ fn task_size(convolution: &Convolution) -> (usize, usize) {
 
 /// The input that output rows `rows` need, zero-padded and channels-last, and where each output pixel's
 /// window begins in it.
-fn pad(convolution: &Convolution, input: &[f32], layout: &Layout, rows: Range<usize>, buffers: &mut Buffers) {
+pub(super) fn pad(
+    convolution: &Convolution,
+    input: &[f32],
+    layout: &Layout,
+    rows: Range<usize>,
+    buffers: &mut Buffers,
+) {
     let [_, channels, height, width] = convolution.shape;
     let (out_height, out_width) = convolution.output;
     let Geometry { stride, padding, kernel, .. } = convolution.geometry;
@@ -141,9 +152,9 @@ fn pad(convolution: &Convolution, input: &[f32], layout: &Layout, rows: Range<us
 
 /// A task's padded input, and where each output pixel's window begins in it.
 #[derive(Default)]
-struct Buffers {
-    input: Vec<f32>,
-    offsets: Vec<usize>,
+pub(super) struct Buffers {
+    pub(super) input: Vec<f32>,
+    pub(super) offsets: Vec<usize>,
 }
 
 thread_local! {

@@ -9,7 +9,7 @@ use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
 /// Elements a task works on: 64 KiB, which stay in the core's own cache between being copied and mapped.
-const CHUNK: usize = 1 << 14;
+pub(super) const CHUNK: usize = 1 << 14;
 
 /// A function of one variable with its derivative.
 pub(crate) trait Map: Sync {
@@ -19,6 +19,9 @@ pub(crate) trait Map: Sync {
     /// The derivative.
     fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s;
 }
+
+/// `x`.
+pub(crate) struct Identity;
 
 /// `max(x, 0)`. Its derivative at 0 is 0, as in PyTorch.
 pub(crate) struct Relu;
@@ -33,6 +36,21 @@ pub(crate) struct ReluAq;
 pub(crate) struct MinimaxRelu<'a> {
     pub(crate) sign: &'a CompositeF32,
     pub(crate) inverse_bound: f32,
+}
+
+/// As [`MinimaxRelu`] for `|x| ≤ B`, and `max(x, 0)` for all others.
+pub(crate) struct MinimaxReluWithin<'a>(pub(crate) MinimaxRelu<'a>);
+
+impl Map for Identity {
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, _: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        x
+    }
+
+    #[inline(always)]
+    fn derivative<S: Simd>(&self, simd: S, _: S::f32s) -> S::f32s {
+        simd.splat_f32s(1.0)
+    }
 }
 
 impl Map for Relu {
@@ -113,6 +131,32 @@ impl Map for MinimaxRelu<'_> {
     }
 }
 
+impl Map for MinimaxReluWithin<'_> {
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let exact = Relu.eval(simd, x);
+        let mut y = self.0.eval(simd, x);
+        for i in 0..N {
+            y[i] = simd.select_f32s(self.is_within(simd, x[i]), y[i], exact[i]);
+        }
+        y
+    }
+
+    #[inline(always)]
+    fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        let (exact, approximate) = (Relu.derivative(simd, x), self.0.derivative(simd, x));
+        simd.select_f32s(self.is_within(simd, x), approximate, exact)
+    }
+}
+
+impl MinimaxReluWithin<'_> {
+    #[inline(always)]
+    fn is_within<S: Simd>(&self, simd: S, x: S::f32s) -> S::m32s {
+        let z = simd.mul_f32s(x, simd.splat_f32s(self.0.inverse_bound));
+        simd.less_than_or_equal_f32s(simd.abs_f32s(z), simd.splat_f32s(1.0))
+    }
+}
+
 /// The function of each of `inputs`, and the range of the inputs.
 pub(crate) fn forward(map: &impl Map, inputs: &[f32], bound: f32) -> (Vec<f32>, RangeStats) {
     let mut outputs = vec![0.0; inputs.len()];
@@ -141,10 +185,15 @@ pub(crate) fn in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeS
     range
 }
 
+/// As [`backward`], on this thread.
+pub(crate) fn gradient_in_place(map: &impl Map, inputs: &[f32], gradients: &mut [f32]) {
+    SimdLevel::current().run(Gradient { map, inputs, gradients });
+}
+
 /// Multiplies each of `gradients` by the derivative at the input.
 pub(crate) fn backward(map: &impl Map, inputs: &[f32], gradients: &mut [f32]) {
     (gradients.par_chunks_mut(CHUNK).zip(inputs.par_chunks(CHUNK))).for_each(|(gradients, inputs)| {
-        SimdLevel::current().run(Gradient { map, inputs, gradients });
+        gradient_in_place(map, inputs, gradients);
     });
 }
 

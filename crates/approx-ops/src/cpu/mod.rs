@@ -1,15 +1,18 @@
 //! The CPU kernels: generic over the vector instructions (crate `pulp`), chunked over rayon's threads.
 
+pub(crate) mod batch_norm;
 pub(crate) mod composite;
 pub(crate) mod conv;
 mod direct;
+mod direct_gradient;
 pub(crate) mod map;
 pub(crate) mod pool;
 mod winograd;
+mod winograd_gradient;
 
 use std::borrow::Cow;
 
-use candle_core::{CpuStorage, Layout, NdIter};
+use candle_core::{CpuStorage, Layout, NdIter, Storage, Tensor};
 use pulp::{Simd, WithSimd, bytemuck};
 
 use crate::simd::SimdLevel;
@@ -24,6 +27,21 @@ pub(crate) fn as_f32(storage: &CpuStorage) -> candle_core::Result<&[f32]> {
         CpuStorage::F32(values) => Ok(values),
         _ => candle_core::bail!("expected float32 storage"),
     }
+}
+
+/// Calls `f` with the numbers of a contiguous float32 tensor on the CPU.
+pub(crate) fn with_f32<T, E: From<candle_core::Error>>(
+    tensor: &Tensor,
+    f: impl FnOnce(&[f32]) -> Result<T, E>,
+) -> Result<T, E> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let numbers = || -> candle_core::Result<&[f32]> {
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(values), Some((start, end))) => Ok(&as_f32(values)?[start..end]),
+            _ => candle_core::bail!("expected a contiguous tensor on the CPU"),
+        }
+    };
+    f(numbers()?)
 }
 
 /// The elements of a tensor in order: where they lie if they lie so, else a copy.

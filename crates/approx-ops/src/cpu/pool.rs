@@ -26,7 +26,7 @@ pub(crate) enum Max<'a> {
     Exact,
     /// `(a + b + (a − b) s(c (a − b))) / 2`: the paper's `max_alpha` of `c·a + 1/2` and `c·b + 1/2`, brought
     /// back to the scale of `a` and `b`. The shift by 1/2 cancels.
-    Minimax { sign: &'a CompositeF32, c: f32 },
+    Minimax { sign: &'a CompositeF32, c: f32, exact_outside: bool },
 }
 
 impl Max<'_> {
@@ -49,7 +49,7 @@ impl Max<'_> {
                     max[i] = simd.select_f32s(simd.equal_f32s(b[i], b[i]), max[i], b[i]);
                 }
             }
-            Self::Minimax { sign, c } => {
+            Self::Minimax { sign, c, exact_outside } => {
                 let (c, half) = (simd.splat_f32s(*c), simd.splat_f32s(0.5));
                 let mut scaled = a;
                 for i in 0..N {
@@ -59,6 +59,10 @@ impl Max<'_> {
                 for i in 0..N {
                     let (sum, difference) = (simd.add_f32s(a[i], b[i]), simd.sub_f32s(a[i], b[i]));
                     max[i] = simd.mul_f32s(simd.mul_add_e_f32s(difference, s[i], sum), half);
+                    if *exact_outside {
+                        let exact = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
+                        max[i] = simd.select_f32s(is_within(simd, scaled[i]), max[i], exact);
+                    }
                 }
             }
         }
@@ -69,17 +73,28 @@ impl Max<'_> {
     #[inline(always)]
     fn derivatives<S: Simd>(&self, simd: S, a: S::f32s, b: S::f32s) -> (S::f32s, S::f32s) {
         let one = simd.splat_f32s(1.0);
+        let exact = simd.select_f32s(simd.greater_than_f32s(b, a), simd.splat_f32s(0.0), one);
         let in_a = match self {
-            Self::Exact => simd.select_f32s(simd.greater_than_f32s(b, a), simd.splat_f32s(0.0), one),
-            Self::Minimax { sign, c } => {
+            Self::Exact => exact,
+            Self::Minimax { sign, c, exact_outside } => {
                 let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c));
                 let (s, slope) = sign.eval_with_derivative(simd, d);
                 let twice = simd.add_f32s(one, simd.mul_add_e_f32s(d, slope, s));
-                simd.mul_f32s(twice, simd.splat_f32s(0.5))
+                let approximate = simd.mul_f32s(twice, simd.splat_f32s(0.5));
+                match *exact_outside {
+                    true => simd.select_f32s(is_within(simd, d), approximate, exact),
+                    false => approximate,
+                }
             }
         };
         (in_a, simd.sub_f32s(one, in_a))
     }
+}
+
+/// Whether `|d| ≤ 1`.
+#[inline(always)]
+fn is_within<S: Simd>(simd: S, d: S::f32s) -> S::m32s {
+    simd.less_than_or_equal_f32s(simd.abs_f32s(d), simd.splat_f32s(1.0))
 }
 
 /// Who plays whom, in order; the first of each pair takes the winner's place, and tap 0 wins in the end.
@@ -186,31 +201,51 @@ impl Pooling<'_> {
         }
     }
 
-    /// The gradient of the input, contiguous, from that of the output.
+    /// The gradient of the input, `[N, C, H, W]`, from that of the output.
     pub(crate) fn backward(&self, values: &[f32], layout: &Layout, output_gradients: &[f32]) -> Vec<f32> {
         let [_, _, height, width] = self.shape;
         let (out_height, out_width) = self.output;
-        let mut gradients = vec![0.0; self.planes() * height * width];
-        gradients
-            .par_chunks_mut(height * width)
-            .zip(output_gradients.par_chunks(out_height * out_width))
-            .enumerate()
-            .for_each_init(
-                || (Vec::new(), Vec::new()),
-                |(taps, saved), (plane, (gradients, output_gradients))| {
-                    let rows = plane * out_height..(plane + 1) * out_height;
-                    self.gather(values, layout, rows, taps);
-                    let level = SimdLevel::current();
-                    level.run(Tournament {
-                        max: self.max,
-                        taps: taps.as_mut_slice(),
-                        saved: Some(&mut *saved),
-                    });
-                    taps[0].copy_from_slice(output_gradients);
-                    level.run(TournamentGradient { max: self.max, taps: taps.as_mut_slice(), saved });
-                    self.scatter(taps, gradients);
-                },
-            );
+        let sizes = [height * width, out_height * out_width];
+        self.play_back(output_gradients, self.planes(), sizes, 1, |plane, taps| {
+            self.gather(values, layout, plane * out_height..(plane + 1) * out_height, taps);
+        })
+    }
+
+    /// As [`Pooling::backward`] where all are `[N, H, W, C]`.
+    pub(crate) fn backward_channels_last(&self, values: &[f32], output_gradients: &[f32]) -> Vec<f32> {
+        let [images, channels, height, width] = self.shape;
+        let (out_height, out_width) = self.output;
+        let sizes = [height * width * channels, out_height * out_width * channels];
+        self.play_back(output_gradients, images, sizes, channels, |image, taps| {
+            self.gather_channels_last(values, image * out_height..(image + 1) * out_height, taps);
+        })
+    }
+
+    /// Plays the tournaments of `count` planes or images backwards. `sizes` are those of a plane or image of the input
+    /// and of the output, with `channels` numbers a pixel.
+    fn play_back(
+        &self,
+        output_gradients: &[f32],
+        count: usize,
+        [input, output]: [usize; 2],
+        channels: usize,
+        fill: impl Fn(usize, &mut Vec<Vec<f32>>) + Sync,
+    ) -> Vec<f32> {
+        let mut gradients = vec![0.0; count * input];
+        if gradients.is_empty() {
+            return gradients;
+        }
+        gradients.par_chunks_mut(input).zip(output_gradients.par_chunks(output)).enumerate().for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(taps, saved), (i, (gradients, output_gradients))| {
+                fill(i, taps);
+                let level = SimdLevel::current();
+                level.run(Tournament { max: self.max, taps: taps.as_mut_slice(), saved: Some(&mut *saved) });
+                taps[0].copy_from_slice(output_gradients);
+                level.run(TournamentGradient { max: self.max, taps: taps.as_mut_slice(), saved });
+                self.scatter(taps, gradients, channels);
+            },
+        );
         gradients
     }
 
@@ -275,8 +310,8 @@ impl Pooling<'_> {
         }
     }
 
-    /// Adds the gradients of each window's taps to those of one image.
-    fn scatter(&self, taps: &[Vec<f32>], gradients: &mut [f32]) {
+    /// Adds the gradients of each window's taps to those of one plane or image, with `channels` numbers a pixel.
+    fn scatter(&self, taps: &[Vec<f32>], gradients: &mut [f32], channels: usize) {
         let [.., width] = self.shape;
         let (out_height, out_width) = self.output;
         let kernel = self.spec.kernel();
@@ -286,7 +321,11 @@ impl Pooling<'_> {
                 let Some(y) = self.input_row(out_y, k / kernel) else { continue };
                 for out_x in valid.clone() {
                     let x = out_x * self.spec.stride() + k % kernel - self.spec.padding();
-                    gradients[y * width + x] += tap[out_y * out_width + out_x];
+                    let from = &tap[(out_y * out_width + out_x) * channels..][..channels];
+                    let to = &mut gradients[(y * width + x) * channels..][..channels];
+                    for (to, from) in to.iter_mut().zip(from) {
+                        *to += from;
+                    }
                 }
             }
         }

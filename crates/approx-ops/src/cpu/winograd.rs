@@ -14,11 +14,12 @@
 //!
 //! Weights are transformed in float64 and packed once: `[36][panel][channel][BLOCK]`.
 
+use std::array::from_fn;
 use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Layout;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
@@ -27,14 +28,14 @@ use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
 /// Height and width of an output tile.
-const TILE: usize = 4;
+pub(super) const TILE: usize = 4;
 /// Height and width of the input that a tile depends on.
-const WINDOW: usize = TILE + 2;
+pub(super) const WINDOW: usize = TILE + 2;
 /// Numbers in a transformed tile.
-const PLACES: usize = WINDOW * WINDOW;
+pub(super) const PLACES: usize = WINDOW * WINDOW;
 
 /// `G`: from a kernel's row of 3 to 6 numbers, for the interpolation points 0, 1, −1, 2, −2 and ∞.
-const KERNEL: [[f64; 3]; WINDOW] = [
+pub(super) const KERNEL: [[f64; 3]; WINDOW] = [
     [1.0 / 4.0, 0.0, 0.0],
     [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
     [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
@@ -53,17 +54,51 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
 pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
     let Geometry { inputs, outputs, .. } = *geometry;
     let panels = outputs.div_ceil(BLOCK);
-    let mut packed = vec![0.0; PLACES * panels * inputs * BLOCK];
+    // The kernels of a panel's outputs side by side, so that they are transformed together.
+    let mut kernels = vec![[[0.0; BLOCK]; 9]; panels * inputs];
     for (i, kernel) in weight.as_chunks::<9>().0.iter().enumerate() {
         let (output, input) = (i / inputs, i % inputs);
-        for place in 0..PLACES {
-            let (row, column) = (KERNEL[place / WINDOW], KERNEL[place % WINDOW]);
-            let products = (0..9).map(|k| row[k / 3] * column[k % 3] * f64::from(kernel[k]));
-            let panel = place * panels + output / BLOCK;
-            packed[(panel * inputs + input) * BLOCK + output % BLOCK] = products.sum::<f64>() as f32;
+        let lanes = &mut kernels[output / BLOCK * inputs + input];
+        for (lanes, &w) in lanes.iter_mut().zip(kernel) {
+            lanes[output % BLOCK] = w;
         }
     }
+    let mut packed = vec![0.0; PLACES * panels * inputs * BLOCK];
+    packed.par_chunks_mut(inputs * BLOCK).enumerate().for_each(|(i, packed)| {
+        let (place, panel) = (i / panels, i % panels);
+        let (row, column) = (KERNEL[place / WINDOW], KERNEL[place % WINDOW]);
+        let factors = from_fn(|k| row[k / 3] * column[k % 3]);
+        let kernels = &kernels[panel * inputs..(panel + 1) * inputs];
+        SimdLevel::current().run(TransformKernels { factors, kernels, packed });
+    });
     packed
+}
+
+/// One place of the transformed kernels of a panel: `[input][BLOCK]`.
+struct TransformKernels<'a> {
+    factors: [f64; 9],
+    kernels: &'a [[[f32; BLOCK]; 9]],
+    packed: &'a mut [f32],
+}
+
+impl WithSimd for TransformKernels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // Plain loops: inlined here, they are compiled for these vector instructions.
+        for (packed, kernel) in self.packed.as_chunks_mut::<BLOCK>().0.iter_mut().zip(self.kernels) {
+            let mut sums = [0.0; BLOCK];
+            for (weights, factor) in kernel.iter().zip(self.factors) {
+                for (sum, &w) in sums.iter_mut().zip(weights) {
+                    *sum += f64::from(w) * factor;
+                }
+            }
+            for (packed, sum) in packed.iter_mut().zip(sums) {
+                *packed = sum as f32;
+            }
+        }
+    }
 }
 
 /// Computes the whole result; gives the range of the activation's inputs.
@@ -90,7 +125,7 @@ pub(super) fn run(
 }
 
 /// Rows and columns of tiles of an image.
-fn tile_grid((out_height, out_width): (usize, usize)) -> (usize, usize) {
+pub(super) fn tile_grid((out_height, out_width): (usize, usize)) -> (usize, usize) {
     (out_height.div_ceil(TILE), out_width.div_ceil(TILE))
 }
 
@@ -159,7 +194,7 @@ impl Tiled for Task<'_, '_> {
         let mut buffers = std::mem::take(self.buffers);
         let tiles = at_least(&mut buffers.tiles, PLACES * count * inputs);
         let sums = at_least(&mut buffers.sums, PLACES * count * width);
-        self.transform_input(simd, count, tiles);
+        transform_input(simd, self.convolution, self.input, self.rows.clone(), count, tiles);
         multiply::<S, R, P>(simd, self.convolution.weights, tiles, sums, inputs, width);
         self.transform_output(simd, count, sums);
         *self.buffers = buffers;
@@ -167,56 +202,6 @@ impl Tiled for Task<'_, '_> {
 }
 
 impl Task<'_, '_> {
-    #[inline(always)]
-    fn transform_input<S: Simd>(&self, simd: S, count: usize, tiles: &mut [f32]) {
-        let [_, channels, height, width] = self.convolution.shape;
-        let (grid_height, grid_width) = tile_grid(self.convolution.output);
-        let padding = self.convolution.geometry.padding;
-        let zero = simd.splat_f32s(0.0);
-        let mut tile = 0;
-        for row in self.rows.clone() {
-            let image = row / grid_height * height;
-            let top = row % grid_height * TILE;
-            for column in 0..grid_width {
-                let left = column * TILE;
-                let mut channel = 0;
-                while channel < channels {
-                    let lanes = S::F32_LANES.min(channels - channel);
-                    // Rows of the window, each transformed.
-                    let mut rows = [[zero; WINDOW]; WINDOW];
-                    for (y, transformed) in rows.iter_mut().enumerate() {
-                        let y = (top + y).wrapping_sub(padding.0);
-                        if y >= height {
-                            continue;
-                        }
-                        let mut pixels = [zero; WINDOW];
-                        for (x, pixel) in pixels.iter_mut().enumerate() {
-                            let x = (left + x).wrapping_sub(padding.1);
-                            if x < width {
-                                let start = ((image + y) * width + x) * channels + channel;
-                                *pixel = load_one(simd, &self.input[start..start + lanes]);
-                            }
-                        }
-                        *transformed = input_transform(simd, pixels);
-                    }
-                    for x in 0..WINDOW {
-                        let mut column = [zero; WINDOW];
-                        for (value, row) in column.iter_mut().zip(&rows) {
-                            *value = row[x];
-                        }
-                        let column = input_transform(simd, column);
-                        for (y, value) in column.into_iter().enumerate() {
-                            let start = ((y * WINDOW + x) * count + tile) * channels + channel;
-                            store_one(simd, &mut tiles[start..start + lanes], value);
-                        }
-                    }
-                    channel += lanes;
-                }
-                tile += 1;
-            }
-        }
-    }
-
     #[inline(always)]
     fn transform_output<S: Simd>(&mut self, simd: S, count: usize, sums: &[f32]) {
         let Convolution { geometry: Geometry { outputs, .. }, bias, output, .. } = *self.convolution;
@@ -266,8 +251,66 @@ impl Task<'_, '_> {
     }
 }
 
+/// `Bᵀ d B` of the windows of some rows of tiles, of `input`: `[N, H, W, C]`, into `tiles`: `[36][count][C]`.
+#[inline(always)]
+pub(super) fn transform_input<S: Simd>(
+    simd: S,
+    convolution: &Convolution,
+    input: &[f32],
+    rows: Range<usize>,
+    count: usize,
+    tiles: &mut [f32],
+) {
+    let [_, channels, height, width] = convolution.shape;
+    let (grid_height, grid_width) = tile_grid(convolution.output);
+    let padding = convolution.geometry.padding;
+    let zero = simd.splat_f32s(0.0);
+    let mut tile = 0;
+    for row in rows {
+        let image = row / grid_height * height;
+        let top = row % grid_height * TILE;
+        for column in 0..grid_width {
+            let left = column * TILE;
+            let mut channel = 0;
+            while channel < channels {
+                let lanes = S::F32_LANES.min(channels - channel);
+                // Rows of the window, each transformed.
+                let mut window = [[zero; WINDOW]; WINDOW];
+                for (y, transformed) in window.iter_mut().enumerate() {
+                    let y = (top + y).wrapping_sub(padding.0);
+                    if y >= height {
+                        continue;
+                    }
+                    let mut pixels = [zero; WINDOW];
+                    for (x, pixel) in pixels.iter_mut().enumerate() {
+                        let x = (left + x).wrapping_sub(padding.1);
+                        if x < width {
+                            let start = ((image + y) * width + x) * channels + channel;
+                            *pixel = load_one(simd, &input[start..start + lanes]);
+                        }
+                    }
+                    *transformed = input_transform(simd, pixels);
+                }
+                for x in 0..WINDOW {
+                    let mut column = [zero; WINDOW];
+                    for (value, row) in column.iter_mut().zip(&window) {
+                        *value = row[x];
+                    }
+                    let column = input_transform(simd, column);
+                    for (y, value) in column.into_iter().enumerate() {
+                        let start = ((y * WINDOW + x) * count + tile) * channels + channel;
+                        store_one(simd, &mut tiles[start..start + lanes], value);
+                    }
+                }
+                channel += lanes;
+            }
+            tile += 1;
+        }
+    }
+}
+
 /// So many numbers, whatever they are.
-fn at_least(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub(super) fn at_least(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }
@@ -343,7 +386,7 @@ fn output_transform<S: Simd>(simd: S, m: [S::f32s; WINDOW]) -> [S::f32s; TILE] {
 
 /// A vector; zeros where `values` ends.
 #[inline(always)]
-fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+pub(super) fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
     match S::as_simd_f32s(values) {
         ([vector], _) => *vector,
         _ => simd.partial_load_f32s(values),
@@ -351,7 +394,7 @@ fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
 }
 
 #[inline(always)]
-fn store_one<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
+pub(super) fn store_one<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
     match S::as_mut_simd_f32s(values) {
         ([place], _) => *place = vector,
         (_, values) => simd.partial_store_f32s(values, vector),
