@@ -107,12 +107,12 @@ impl Checkpoint {
     /// # Errors
     /// With the path.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let prefixed =
-            |prefix: &'static str| move |(name, tensor): (&String, _)| (format!("{prefix}{name}"), tensor);
-        let weights = self.weights.iter().map(|(name, tensor)| (name, tensor)).map(prefixed(WEIGHTS));
-        let velocity = self.velocity.iter().map(|(name, tensor)| (name, tensor)).map(prefixed(VELOCITY));
+        let mut tensors = Vec::with_capacity(self.weights.len() + self.velocity.len());
+        for (prefix, named) in [(WEIGHTS, &self.weights), (VELOCITY, &self.velocity)] {
+            tensors.extend(named.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+        }
         let header = HashMap::from([(HEADER.to_owned(), serde_json::to_string(&self.header)?)]);
-        write_tensors(path, weights.chain(velocity), header)
+        write_tensors(path, tensors, header)
     }
 
     /// Reads what [`write`](Self::write) has written.

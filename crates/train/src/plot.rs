@@ -1,6 +1,7 @@
 //! Loss and accuracy over the epochs, as a picture.
 
 use anyhow::{Result, anyhow};
+use plotters::chart::SeriesLabelPosition;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -20,8 +21,9 @@ pub fn svg(title: &str, history: &[EpochRecord]) -> Result<String> {
             root.fill(&WHITE)?;
             let root = root.titled(title, ("sans-serif", 20))?;
             let (left, right) = root.split_horizontally(SIZE.0 / 2);
-            panel(&left, "loss", history, |means| means.loss)?;
-            panel(&right, "accuracy (%)", history, |means| 100.0 * means.accuracy)?;
+            panel(&left, ("loss", SeriesLabelPosition::UpperRight), history, |means| means.loss)?;
+            let place = SeriesLabelPosition::LowerRight;
+            panel(&right, ("accuracy (%)", place), history, |means| 100.0 * means.accuracy)?;
             root.present()?;
             Ok(())
         };
@@ -34,7 +36,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn panel(
     area: &Area,
-    name: &str,
+    (name, legend): (&str, SeriesLabelPosition),
     history: &[EpochRecord],
     value: impl Fn(&Means) -> f64,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -69,7 +71,12 @@ fn panel(
             .label(label)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(legend)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
     Ok(())
 }
 

@@ -31,8 +31,12 @@ impl Speed {
         Self { start: Instant::now(), images: 0, elapsed: Duration::ZERO }
     }
 
-    fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    /// As text; a dash where nothing was done.
+    fn images_per_second(&self) -> String {
+        match self.images {
+            0 => "-".to_owned(),
+            images => format!("{:.1}", images as f64 / self.elapsed.as_secs_f64().max(1e-9)),
+        }
     }
 }
 
@@ -80,7 +84,7 @@ impl Progress {
         tracing::debug!(loss, accuracy, lr, "batch done");
         if let Some(bar) = &*self.bar.borrow() {
             let speed = speed.images_per_second();
-            bar.set_message(format!("loss {loss:.3}  {accuracy:.1} %  lr {lr:.1e}  {speed:.0} images/s"));
+            bar.set_message(format!("loss {loss:.3}  {accuracy:.1} %  lr {lr:.1e}  {speed} images/s"));
             bar.inc(images as u64);
         }
     }
@@ -103,7 +107,7 @@ impl Progress {
         let EpochRecord { epoch, lr, train, test, .. } = record;
         let best = if history::best(&header.history) == Some(record) { "*" } else { " " };
         let mut line = format!(
-            "{:7} {lr:>11.2e} {:>8.4}  {:>6.2} %  {:>9.4}  {:>6.2} % {best} {:>10.1}",
+            "{:7} {lr:>11.2e} {:>8.4}  {:>6.2} %  {:>9.4}  {:>6.2} % {best} {:>10}",
             format!("{epoch}/{}", header.recipe.epochs),
             train.loss,
             100.0 * train.accuracy,

@@ -103,7 +103,7 @@ impl<'a> Training<'a> {
             if !loss.is_finite() {
                 let (epoch, batch) = (position.epoch + 1, position.batch + 1);
                 bail!(
-                    "epoch {epoch}, batch {batch}: the loss is {loss} at a learning rate of {lr}; {last_good}"
+                    "epoch {epoch}, batch {batch}: the loss is {loss} at a learning rate of {lr:?}; {last_good}"
                 );
             }
             self.sgd.step(&mut self.network, &gradients, lr)?;
@@ -185,15 +185,14 @@ impl<'a> Training<'a> {
 
     /// For the message of a run that fails.
     fn last_good(&self) -> String {
+        let saved = match self.saved {
+            None => return "nothing has been saved".to_owned(),
+            Some(Position { epoch: 0, batch: 0, .. }) => "of the beginning".to_owned(),
+            Some(Position { epoch, batch: 0, .. }) => format!("after epoch {epoch}"),
+            Some(Position { epoch, batch, .. }) => format!("in epoch {} after batch {batch}", epoch + 1),
+        };
         let path = self.files.checkpoint();
-        match self.saved {
-            None => "nothing has been saved".to_owned(),
-            Some(Position { epoch, batch, .. }) => format!(
-                "the last good checkpoint, after {epoch} epochs and {batch} batches, is {}; \
-                 try a smaller --lr",
-                path.display()
-            ),
-        }
+        format!("the last good checkpoint, {saved}, is {}; try a smaller --lr", path.display())
     }
 
     fn stopped(&self) -> bool {
