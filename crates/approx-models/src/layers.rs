@@ -270,9 +270,10 @@ impl Dropout {
     /// # Errors
     /// candle's, where memory ends.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Some(step) = tape::step().filter(|_| self.rate > 0.0) else { return Ok(xs.clone()) };
+        let seed = tape::step().filter(|_| self.rate > 0.0).and_then(|step| step.dropout_seed);
+        let Some(seed) = seed else { return Ok(xs.clone()) };
         // Each layer has a stream of its own, so that no order of calls matters.
-        let mut rng = ChaCha8Rng::seed_from_u64(step.dropout_seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(fnv_1a(self.name.as_bytes()));
         let kept = (1.0 / (1.0 - self.rate)) as f32;
         let factors = (0..xs.elem_count()).map(|_| if rng.random_bool(self.rate) { 0.0 } else { kept });

@@ -16,7 +16,7 @@ use crate::error::Result;
 /// What a layer may want to know of the step that is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Step {
-    pub(crate) dropout_seed: u64,
+    pub(crate) dropout_seed: Option<u64>,
     /// Weight of the range penalty of a single value.
     pub(crate) penalty_weight: f32,
 }

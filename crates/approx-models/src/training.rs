@@ -56,8 +56,8 @@ pub(crate) struct Variables {
 /// What one step is to do besides the cross-entropy.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepOptions {
-    /// Decides which units dropout leaves out: another number for every step.
-    pub dropout_seed: u64,
+    /// Decides which units dropout leaves out: another number for every step. `None`: it leaves out nothing.
+    pub dropout_seed: Option<u64>,
     /// Weight of the range penalty, the mean over the images of the sum over all inputs of approximated activations of
     /// `max(|x| / B − 0.9, 0)²`; 0 for none.
     pub range_penalty: f32,
