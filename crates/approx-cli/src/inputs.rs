@@ -14,6 +14,9 @@ use candle_core::Device;
 /// Files that hold weights.
 pub const EXTENSIONS: [&str; 3] = ["safetensors", "pt", "pth"];
 
+/// How names end that look like those of weights, but are `train`'s checkpoints.
+const NO_WEIGHTS: &str = ".checkpoint";
+
 /// Weights that can be fetched: data set, `--params-name`, and the manifest's source.
 const FETCHED: [(&str, &str, Option<&str>); 3] = [
     ("cifar10", "ours", None),
@@ -83,7 +86,7 @@ fn others(backbone: &Backbone) -> String {
             let path = entry.path();
             let known = path.extension().is_some_and(|e| EXTENSIONS.iter().any(|extension| e == *extension));
             let name = path.file_stem()?.to_str()?.strip_prefix(&format!("{backbone}_"))?.to_owned();
-            known.then_some(name)
+            (known && !name.ends_with(NO_WEIGHTS)).then_some(name)
         })
         .collect();
     names.sort();

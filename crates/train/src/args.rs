@@ -129,6 +129,10 @@ pub struct RecipeArgs {
     #[arg(long, conflicts_with = "crop_padding")]
     pub no_augment: bool,
 
+    /// Keep all units of VGG's linear layers, instead of half of them, chosen anew in each step
+    #[arg(long)]
+    pub no_dropout: bool,
+
     /// Decides all that is random: weights, order, windows, mirror images, dropout [both: 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -200,9 +204,10 @@ impl Cli {
         set(&mut recipe.weight_decay, *weight_decay);
         set(&mut recipe.crop_padding, crop_padding.map(usize::from));
         set(&mut recipe.seed, *seed);
-        let RecipeArgs { no_nesterov, no_shuffle, no_flip, no_augment, .. } = self.recipe;
+        let RecipeArgs { no_nesterov, no_shuffle, no_flip, no_augment, no_dropout, .. } = self.recipe;
         recipe.nesterov &= !no_nesterov;
         recipe.shuffle &= !no_shuffle;
+        recipe.dropout &= !no_dropout;
         recipe.flip &= !(no_flip || no_augment);
         set(&mut recipe.crop_padding, no_augment.then_some(0));
         set(&mut recipe.limit, self.data.limit.map(|limit| Some(limit.get())));
@@ -296,6 +301,7 @@ mod tests {
         let base = Preset::Reference.recipe("resnet20");
         assert_eq!(recipe(&[], &base), base);
         assert_eq!(recipe(&["--preset", "fast"], &base), Preset::Fast.recipe("resnet20"));
+        assert!(!recipe(&["--no-dropout"], &base).dropout);
         let found = recipe(&["--preset", "fast", "--lr", "0.3", "--no-augment", "--limit", "7"], &base);
         let fast = Preset::Fast.recipe("resnet20");
         assert_eq!(found, Recipe { lr: 0.3, crop_padding: 0, flip: false, limit: Some(7), ..fast });

@@ -9,7 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoint::{Header, Position};
 use crate::files::Files;
-use crate::history::{self, EpochRecord, Sums};
+use crate::history::{self, EpochRecord, Means, Sums};
+use crate::recipe::Recipe;
 
 /// Shows what a run does.
 pub struct Progress {
@@ -65,6 +66,17 @@ impl Progress {
             text += "  out of range      in test";
         }
         print(&(text + "\n"))
+    }
+
+    /// What the weights to begin with do.
+    pub fn before(&self, test: &Means, recipe: &Recipe) -> io::Result<()> {
+        self.clear();
+        let (epoch, accuracy) = (format!("0/{}", recipe.epochs), 100.0 * test.accuracy);
+        let mut line = format!("{epoch:38}  {:>9.4}  {accuracy:>6.2} %", test.loss);
+        if recipe.approx.is_some() {
+            line += &format!("{:>41}", test.out_of_range);
+        }
+        print(&(line + "\n"))
     }
 
     /// An epoch begins, or goes on.

@@ -30,6 +30,8 @@ pub struct Recipe {
     pub shuffle: bool,
     pub crop_padding: usize,
     pub flip: bool,
+    /// Whether half of the units in front of VGG's linear layers are left out.
+    pub dropout: bool,
     pub limit: Option<usize>,
     pub limit_test: Option<usize>,
     /// The name or file of the weights to start from; random ones if there is none.
@@ -76,6 +78,7 @@ impl Preset {
             shuffle: true,
             crop_padding: Augmentation::REFERENCE.crop_padding,
             flip: Augmentation::REFERENCE.flip,
+            dropout: true,
             limit: None,
             limit_test: None,
             init: None,

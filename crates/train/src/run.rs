@@ -16,7 +16,7 @@ use rand::RngCore;
 use crate::checkpoint::{Checkpoint, Header, Position, Tensors, write_tensors};
 use crate::evaluate::evaluate;
 use crate::files::Files;
-use crate::history::{self, EpochRecord};
+use crate::history::{self, EpochRecord, Means};
 use crate::plot;
 use crate::progress::Progress;
 
@@ -70,6 +70,11 @@ impl<'a> Training<'a> {
     /// holds leads to the same files.
     pub fn run(mut self) -> Result<Ending> {
         self.save()?;
+        if self.header.recipe.init.is_some() && self.header.position == Position::default() {
+            if let Some(test) = self.measure(&self.state()?)? {
+                self.progress.before(&test, &self.header.recipe)?;
+            }
+        }
         while self.header.position.epoch < self.header.recipe.epochs {
             self.train_epoch()?;
             let record = if self.stopped() { None } else { self.test_epoch()? };
@@ -94,8 +99,9 @@ impl<'a> Training<'a> {
         prefetch(&epoch, rest, &Normalization::CIFAR10, &Device::Cpu, |_, batch| {
             let input = batch.images.ok_or_else(|| anyhow!("a batch without images"))?;
             let lr = recipe.learning_rate(position.epoch, position.batch, batches.len());
+            let dropout = || stream(recipe.seed, "dropout", position.epoch, position.batch).next_u64();
             let options = StepOptions {
-                dropout_seed: stream(recipe.seed, "dropout", position.epoch, position.batch).next_u64(),
+                dropout_seed: recipe.dropout.then(dropout),
                 range_penalty: recipe.range_penalty as f32,
             };
             let (report, gradients) = self.network.gradients(&input, &batch.labels, options)?;
@@ -119,16 +125,8 @@ impl<'a> Training<'a> {
 
     /// Tests the network and writes everything; `None` if it is to stop before.
     fn test_epoch(&mut self) -> Result<Option<EpochRecord>> {
-        // What is measured is what is saved.
         let state = self.state()?;
-        let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        let weights = Weights::from_tensors(tensors, &Device::Cpu, "the state after the epoch".to_owned())?;
-        let network = self.backbone.build(&weights, &self.header.recipe.policy())?;
-        let test = evaluate(&network, &self.images.test, self.stop, self.progress);
-        let Some(test) = test.map_err(|error| anyhow!("{error}; {}", self.last_good()))? else {
-            return Ok(None);
-        };
-
+        let Some(test) = self.measure(&state)? else { return Ok(None) };
         let Header { recipe, position, history, .. } = &mut self.header;
         let batches = self.images.train.len().div_ceil(recipe.batch_size);
         let record = EpochRecord {
@@ -156,6 +154,15 @@ impl<'a> Training<'a> {
         // Last: until it is written, the run goes on from the one before and writes the same files again.
         self.save()?;
         Ok(Some(record))
+    }
+
+    /// What a network of these weights does on the test images; `None` if it is to stop before.
+    fn measure(&self, state: &Tensors) -> Result<Option<Means>> {
+        let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        let weights = Weights::from_tensors(tensors, &Device::Cpu, "the weights in training".to_owned())?;
+        let network = self.backbone.build(&weights, &self.header.recipe.policy())?;
+        let test = evaluate(&network, &self.images.test, self.stop, self.progress);
+        test.map_err(|error| anyhow!("{error}; {}", self.last_good()))
     }
 
     /// Writes the checkpoint.
