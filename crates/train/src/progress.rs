@@ -157,3 +157,10 @@ impl Progress {
         }
     }
 }
+
+/// An error is not to stand behind a bar.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -70,10 +70,12 @@ impl<'a> Training<'a> {
     /// holds leads to the same files.
     pub fn run(mut self) -> Result<Ending> {
         self.save()?;
-        if self.header.recipe.init.is_some() && self.header.position == Position::default() {
-            if let Some(test) = self.measure(&self.state()?)? {
-                self.progress.before(&test, &self.header.recipe)?;
-            }
+        let Header { recipe, position, .. } = &self.header;
+        if recipe.init.is_some()
+            && *position == Position::default()
+            && let Some(test) = self.measure(&self.state()?)?
+        {
+            self.progress.before(&test, recipe)?;
         }
         while self.header.position.epoch < self.header.recipe.epochs {
             self.train_epoch()?;

@@ -117,3 +117,17 @@ fn a_loss_that_is_not_finite_stops_before_it_ruins_the_weights() {
     let resumed = folder.train(&["--params-name", "mine", "--resume"]);
     assert!(resumed.stderr.contains("epoch 1, batch 2: the loss is "), "{}", resumed.stderr);
 }
+
+#[test]
+fn a_data_set_that_is_missing_is_fetched() {
+    let folder = Folder::small();
+    let arguments = ["--params-name", "mine", "--epochs", "1", "--batch-size", "20", "--from", "few"];
+    let run = folder.succeed(&arguments);
+    assert_eq!(run.stderr.matches("Missing: CIFAR-10 (Krizhevsky, 2009)").count(), 2, "{}", run.stderr);
+    for part in ["train", "test"] {
+        let file = format!("plain_text/{part}/0000.parquet");
+        assert!(folder.read(&format!("datasets/cifar10/{file}")) == folder.read(&format!("few/{file}")));
+    }
+    let run = folder.succeed(&["--params-name", "other", "--epochs", "1", "--batch-size", "20"]);
+    assert!(run.stderr.is_empty(), "{}", run.stderr);
+}
