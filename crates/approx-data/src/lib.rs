@@ -8,6 +8,8 @@
 //! | [`demo`] | 1,000 embedded images in CIFAR-10's shape |
 //! | [`imagenet`] | ImageNet's validation images from folders or the Hugging Face parquet layout |
 //! | [`image_files`], [`image_shards`] | pictures that are decoded when asked for |
+//! | [`epoch`], [`augment`] | [`Epoch`]: a training set shuffled and varied, as its seed says |
+//! | [`random`] | random numbers without a state to keep |
 //! | [`preprocess`] | [`Preprocess`]: pictures to one size; [`Normalization`]: to what networks take |
 //! | [`batches`] | [`prefetch`]: the next batch is made while this one is used |
 //!
@@ -22,20 +24,25 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
+pub mod augment;
 pub mod batches;
 pub mod cifar10;
 mod decode;
 pub mod demo;
+pub mod epoch;
 pub mod error;
 pub mod image_files;
 pub mod image_set;
 pub mod image_shards;
 pub mod imagenet;
 pub mod preprocess;
+pub mod random;
 mod resize;
 pub mod source;
 
+pub use augment::Augmentation;
 pub use batches::{Batch, prefetch};
+pub use epoch::{Epoch, EpochOptions};
 pub use error::{DataError, Result};
 pub use image_files::ImageFiles;
 pub use image_set::ImageSet;

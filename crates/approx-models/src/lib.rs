@@ -14,6 +14,7 @@
 //! | [`layers`] | convolution with folded batch norm, linear layer, activation sites |
 //! | [`network`] | [`Network`]: a built model and its sites |
 //! | [`resnet`], [`vgg`], [`googlenet`], [`inception`] | the families |
+//! | [`init`] | [`initial_weights`]: random weights to train from |
 //! | [`training`] | [`TrainableNetwork`]: the same definitions with gradients, and the optimiser |
 //! | [`registry`] | [`Backbone`]: models by data set and name |
 //!
@@ -36,6 +37,7 @@ pub mod builder;
 pub mod error;
 pub mod googlenet;
 pub mod inception;
+pub mod init;
 pub mod layers;
 pub mod network;
 pub mod policy;
@@ -48,6 +50,7 @@ pub mod weights;
 
 pub use builder::NetBuilder;
 pub use error::{ModelError, Result};
+pub use init::initial_weights;
 pub use network::{Forward, Network, Site, SiteKind};
 pub use policy::{ActivationPolicy, MaxPoolPolicy, Outside, ReluPolicy};
 pub use registry::Backbone;

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use approx_cli::options::{Simd, bound};
 use approx_fetch::Mirror;
-use approx_ops::MinimaxRelu;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
 
@@ -219,33 +219,6 @@ impl Method {
     pub fn name(self) -> String {
         self.to_possible_value().expect("no method is hidden").get_name().to_owned()
     }
-}
-
-/// Vector instructions by name.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Simd {
-    Portable,
-    Neon,
-    Avx2,
-    Avx512,
-}
-
-impl From<Simd> for approx_ops::SimdLevel {
-    fn from(simd: Simd) -> Self {
-        match simd {
-            Simd::Portable => Self::Portable,
-            Simd::Neon => Self::Neon,
-            Simd::Avx2 => Self::Avx2,
-            Simd::Avx512 => Self::Avx512,
-        }
-    }
-}
-
-fn bound(text: &str) -> Result<f64, String> {
-    let bound = text.parse().map_err(|_| "not a number".to_owned())?;
-    // The op knows which bounds it takes.
-    MinimaxRelu::new(Alpha::MIN, bound).map_err(|e| e.to_string())?;
-    Ok(bound)
 }
 
 fn step(text: &str) -> Result<f64, String> {

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use anyhow::{Result, bail};
+use approx_cli::program::print;
 use approx_data::{Normalization, demo};
 use approx_eval::output::{sha256, write_atomically};
 use approx_eval::report::WeightsFile;
@@ -40,13 +41,13 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
         args: &args.common,
     };
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
-    display::print(&display::subject(&subjects))?;
+    print(&display::subject(&subjects))?;
     if table {
         return print_table(&mut subjects, search, observer);
     }
     let exact = subjects.exact(observer)?;
     let outcome = subjects.approximate(&exact, args.alpha.unwrap_or(Alpha::MAX), search, observer)?;
-    display::print(&display::report(&outcome.report))?;
+    print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
 
@@ -56,16 +57,16 @@ fn print_table(subjects: &mut Subjects, search: Search, observer: &dyn Observer)
     for alpha in Alpha::all().filter(|alpha| alpha.bits() >= FIRST_ALPHA) {
         let report = subjects.approximate(&exact, alpha, search, observer)?.report;
         if reports.is_empty() {
-            display::print(&display::table_header(&report))?;
+            print(&display::table_header(&report))?;
         }
-        display::print(&display::table_row(&report))?;
+        print(&display::table_row(&report))?;
         reports.push(report);
     }
-    display::print(display::table_footer())?;
+    print(display::table_footer())?;
     if let Some(path) = &subjects.args.report {
         let reports: Vec<String> = reports.iter().map(Report::to_json).collect();
         write_atomically(path, format!("[\n{}\n]\n", reports.join(",\n")).as_bytes())?;
-        display::print(&format!("report       {}\n", path.display()))?;
+        print(&format!("report       {}\n", path.display()))?;
     }
     Ok(())
 }

@@ -1,20 +1,12 @@
 //! Results as text.
 
 use std::fmt::Write;
-use std::io::{self, Write as _};
 
 use approx_eval::Report;
 use approx_eval::report::SiteResult;
 use approx_models::SiteKind;
 
 use crate::run::Subjects;
-
-/// Writes results to standard output.
-pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
 
 /// The line before the work.
 pub fn subject(subjects: &Subjects) -> String {

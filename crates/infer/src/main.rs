@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `args` | the command line |
-//! | `inputs` | finds weights and data, and fetches what is missing |
+//! | `inputs` | weights, data and device |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
 //! | `display` | results as text |
@@ -16,62 +16,20 @@ mod inputs;
 mod progress;
 mod run;
 
-use std::io::{self, IsTerminal, stderr};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use approx_cli::program;
 
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
-    let level = match cli.verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .without_time()
-        .init();
-    match execute(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Whoever reads the output has seen enough, as in `infer demo | head`.
-            let closed = |e: &(dyn std::error::Error + 'static)| {
-                e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-            };
-            if !error.chain().any(closed) {
-                eprintln!("error: {}", message(&error));
-            }
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// An error and its causes, but those that it names itself.
-fn message(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            text = text + separator + &cause;
-        }
-    }
-    text
+    program::run(cli.verbose, || execute(&cli).map(|()| ExitCode::SUCCESS))
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<()> {
     let common = cli.command.common();
-    if let Some(threads) = common.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        pool.build_global().context("starting the threads")?;
-    }
-    if let Some(level) = common.simd {
-        approx_ops::SimdLevel::force(level.into())?;
-    }
+    program::use_machine(common.threads, common.simd)?;
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
         Command::Cifar10(args) => run::cifar10(args, &observer),

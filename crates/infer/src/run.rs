@@ -1,6 +1,7 @@
 //! The evaluation of one network.
 
 use anyhow::{Result, bail};
+use approx_cli::program::print;
 use approx_data::{ImageSource, Normalization, Preprocess};
 use approx_eval::output::{check_writable, write_atomically, write_logits};
 use approx_eval::report::{Subject, WeightsFile};
@@ -60,7 +61,7 @@ pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
 fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbone, Device)>> {
     if args.list {
         let names = Backbone::all(dataset).iter().map(Backbone::name);
-        display::print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
+        print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
         return Ok(None);
     }
     let backbone = Backbone::find(dataset, args.backbone())?;
@@ -90,10 +91,10 @@ fn evaluate(
     // The network has its own copy.
     drop(weights);
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
-    display::print(&display::subject(&subjects))?;
+    print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
     let outcome = subjects.approximate(&exact, args.alpha, search, observer)?;
-    display::print(&display::report(&outcome.report))?;
+    print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
 
@@ -157,11 +158,11 @@ impl<'a> Subjects<'a> {
     pub fn write(&self, exact: &Pass, outcome: &Outcome) -> Result<()> {
         if let Some(path) = &self.args.report {
             write_atomically(path, (outcome.report.to_json() + "\n").as_bytes())?;
-            display::print(&format!("report       {}\n", path.display()))?;
+            print(&format!("report       {}\n", path.display()))?;
         }
         if let Some(path) = &self.args.logits {
             write_logits(path, &exact.logits, &outcome.approx.pass.logits, &exact.labels)?;
-            display::print(&format!("logits       {}\n", path.display()))?;
+            print(&format!("logits       {}\n", path.display()))?;
         }
         Ok(())
     }

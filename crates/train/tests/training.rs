@@ -1,0 +1,133 @@
+//! What a run comes to, and what it writes.
+
+mod support;
+
+use approx_cli::inputs::load_weights;
+use approx_data::Normalization;
+use approx_data::cifar10::{self, Split};
+use approx_eval::{Comparison, Job, exact_pass};
+use approx_models::{ActivationPolicy, Backbone};
+use candle_core::Device;
+
+use support::{FILES, Folder, repository};
+
+/// The columns of the history.
+fn history(folder: &Folder, name: &str) -> Vec<Vec<f64>> {
+    let csv = String::from_utf8(folder.read(name)).unwrap();
+    let row = |line: &str| line.split(',').map(|value| value.parse().unwrap()).collect();
+    csv.lines().skip(1).map(row).collect()
+}
+
+const TRAIN_LOSS: usize = 2;
+const TRAIN_OUT_OF_RANGE: usize = 5;
+const TEST_ACCURACY: usize = 7;
+const TEST_OUT_OF_RANGE: usize = 8;
+
+#[test]
+fn a_network_learns_and_what_is_saved_is_what_was_measured() {
+    let folder = Folder::new();
+    let run = folder.succeed(&[
+        "--params-name",
+        "mine",
+        "--dataset_path",
+        "data",
+        "--limit",
+        "320",
+        "--limit-test",
+        "200",
+        "--batch-size",
+        "32",
+        "--preset",
+        "fast",
+        "--epochs",
+        "3",
+        "--no-augment",
+    ]);
+    let history = history(&folder, "weights/cifar10/resnet20_mine.history.csv");
+    assert_eq!(history.len(), 3);
+    assert!(history[2][TRAIN_LOSS] < history[0][TRAIN_LOSS], "{history:?}");
+    assert!(!run.stdout.contains('\x1b') && run.stderr.is_empty(), "{run:?}");
+    for start in ["resnet20: 320 training and 200 test images", "epoch ", "1/3 ", "2/3 ", "3/3 "] {
+        assert!(run.stdout.lines().any(|line| line.starts_with(start)), "{start}: {}", run.stdout);
+    }
+
+    let images = cifar10::load(folder.path("data"), Split::Test).unwrap().truncated(200);
+    let (normalization, device) = (Normalization::CIFAR10, Device::Cpu);
+    let job = Job { images: &images, normalization, batch_size: 200, device };
+    let backbone = Backbone::find("cifar10", "resnet20").unwrap();
+    let best = history.iter().map(|row| row[TEST_ACCURACY]).fold(0.0, f64::max);
+    for (file, expected) in [(FILES[0], history[2][TEST_ACCURACY]), (FILES[1], best)] {
+        let path = folder.path(&format!("weights/cifar10/{file}"));
+        let (weights, _) = load_weights(&path, &Device::Cpu).unwrap();
+        let network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+        let pass = exact_pass(&job, &network, &()).unwrap();
+        let accuracy = Comparison::new(&pass.logits, &pass.logits, &pass.labels).exact_accuracy;
+        assert!((accuracy - expected).abs() < 1e-6, "{file}: {accuracy}, not {expected}");
+    }
+}
+
+#[test]
+fn fine_tuning_goes_through_the_approximation_and_counts_what_is_out_of_range() {
+    let folder = Folder::small();
+    let demo = repository("weights/demo/resnet20.safetensors");
+    folder.write("weights/cifar10/resnet20_demo.safetensors", std::fs::read(&demo).unwrap());
+    let run = |name: &str, init: &str, more: &[&str]| {
+        let arguments = ["--params-name", name, "--dataset-path", "few", "--epochs", "1", "--lr", "1e-4"];
+        let arguments = [&arguments[..], &["--batch-size", "10", "--init", init], more].concat();
+        let run = folder.succeed(&arguments);
+        let history = history(&folder, &format!("weights/cifar10/resnet20_{name}.history.csv"));
+        (run, history[0].clone())
+    };
+    // A path is a file, and anything else a name.
+    let (_, exact) = run("exact", "demo", &[]);
+    let (_, same) = run("same", demo.to_str().unwrap(), &[]);
+    assert_eq!(exact, same);
+    // This network knows the images that it is trained with.
+    assert!(exact[TRAIN_LOSS] < 1.5, "{exact:?}");
+
+    let (_, fine) = run("fine", "demo", &["--approx", "alpha=14,b-relu=50"]);
+    assert!((fine[TRAIN_LOSS] - exact[TRAIN_LOSS]).abs() < 0.01, "{fine:?} {exact:?}");
+    assert_eq!([fine[TRAIN_OUT_OF_RANGE], fine[TEST_OUT_OF_RANGE]], [0.0, 0.0]);
+
+    let (narrow, values) =
+        run("narrow", "demo", &["--approx", "alpha=7,b-relu=3", "--range-penalty", "0.01"]);
+    assert!(values[TRAIN_OUT_OF_RANGE] > 0.0 && values[TEST_OUT_OF_RANGE] > 0.0, "{values:?}");
+    assert!(values[4] > 0.0, "{values:?}");
+    // With what the weights did before.
+    assert!(narrow.stdout.contains("out of range") && narrow.stdout.contains("\n0/1 "), "{}", narrow.stdout);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_before_it_ruins_the_weights() {
+    let folder = Folder::small();
+    let arguments = ["--params-name", "mine", "--dataset-path", "few", "--batch-size", "5", "--epochs", "5"];
+    let run = folder.train(&[&arguments[..], &["--lr", "1e30"]].concat());
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    for part in [
+        "error: epoch 1, batch 2: the loss is ",
+        " at a learning rate of 1e30",
+        "the last good checkpoint, of the beginning, is weights/cifar10/resnet20_mine.checkpoint.",
+        "try a smaller --lr",
+    ] {
+        assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+    }
+    // Only the checkpoint, and it is good.
+    let files: Vec<_> = std::fs::read_dir(folder.path("weights/cifar10")).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let resumed = folder.train(&["--params-name", "mine", "--resume"]);
+    assert!(resumed.stderr.contains("epoch 1, batch 2: the loss is "), "{}", resumed.stderr);
+}
+
+#[test]
+fn a_data_set_that_is_missing_is_fetched() {
+    let folder = Folder::small();
+    let arguments = ["--params-name", "mine", "--epochs", "1", "--batch-size", "20", "--from", "few"];
+    let run = folder.succeed(&arguments);
+    assert_eq!(run.stderr.matches("Missing: CIFAR-10 (Krizhevsky, 2009)").count(), 2, "{}", run.stderr);
+    for part in ["train", "test"] {
+        let file = format!("plain_text/{part}/0000.parquet");
+        assert!(folder.read(&format!("datasets/cifar10/{file}")) == folder.read(&format!("few/{file}")));
+    }
+    let run = folder.succeed(&["--params-name", "other", "--epochs", "1", "--batch-size", "20"]);
+    assert!(run.stderr.is_empty(), "{}", run.stderr);
+}
