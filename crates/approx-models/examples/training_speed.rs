@@ -10,6 +10,9 @@ use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwo
 use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Steps that are not counted.
 const WARM_UP: usize = 2;
 

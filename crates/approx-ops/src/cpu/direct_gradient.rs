@@ -6,6 +6,7 @@
 //! layout of the packed weights. The order of every sum is that of the pixels, whatever the number of threads.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use candle_core::Layout;
 use pulp::Simd;
@@ -18,6 +19,11 @@ use super::conv::{
 };
 use super::direct::{Buffers, pad, row, weights_of};
 use crate::simd::SimdLevel;
+
+thread_local! {
+    /// Kept from call to call, so that nothing is allocated in the steady state.
+    static PARTS: RefCell<Vec<Buffers>> = RefCell::default();
+}
 
 /// The gradient of the weights, `[outputs, inputs, kernel height, kernel width]`. `gradients` are those of the result,
 /// `[N, H', W', outputs]`.
@@ -41,8 +47,8 @@ pub(super) fn weight_gradient(
     let portion = (PORTION_BYTES / size_of::<f32>()).max(sums_len).div_ceil(part_len);
 
     let mut sums = vec![0.0; sums_len];
-    let mut parts: Vec<Buffers> = Vec::new();
-    parts.resize_with(portion.min(all.div_ceil(rows_per_part)), Buffers::default);
+    let mut parts = PARTS.take();
+    parts.resize_with(parts.len().max(portion.min(all.div_ceil(rows_per_part))), Buffers::default);
     for start in (0..all).step_by(portion * rows_per_part) {
         let starts = (start..all).step_by(rows_per_part).take(portion);
         let used = starts.len();
@@ -58,6 +64,7 @@ pub(super) fn weight_gradient(
             SimdLevel::current().run(InOuterTiles(Multiply { parts, gradients, width, panel, first, sums }));
         });
     }
+    PARTS.set(parts);
     unpack(geometry, &sums)
 }
 

@@ -10,6 +10,7 @@
 //! whatever the number of threads.
 
 use std::array::from_fn;
+use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Layout;
@@ -36,6 +37,11 @@ struct Part {
     gradients: Vec<f32>,
 }
 
+thread_local! {
+    /// Kept from call to call, so that nothing is allocated in the steady state.
+    static PARTS: RefCell<Vec<Part>> = RefCell::default();
+}
+
 /// The gradient of the weights, `[outputs, inputs, 3, 3]`. `gradients` are those of the result, `[N, H', W', outputs]`.
 pub(super) fn weight_gradient(
     convolution: &Convolution,
@@ -56,8 +62,8 @@ pub(super) fn weight_gradient(
     let portion = (PORTION_BYTES / size_of::<f32>()).max(sums_len).div_ceil(part_len);
 
     let mut sums = vec![0.0; sums_len];
-    let mut parts: Vec<Part> = Vec::new();
-    parts.resize_with(portion.min(all.div_ceil(rows_per_part)), Part::default);
+    let mut parts = PARTS.take();
+    parts.resize_with(parts.len().max(portion.min(all.div_ceil(rows_per_part))), Part::default);
     for start in (0..all).step_by(portion * rows_per_part) {
         let starts = (start..all).step_by(rows_per_part).take(portion);
         let used = starts.len();
@@ -71,6 +77,7 @@ pub(super) fn weight_gradient(
             SimdLevel::current().run(InOuterTiles(task));
         });
     }
+    PARTS.set(parts);
     unpack(&convolution.geometry, &sums)
 }
 
