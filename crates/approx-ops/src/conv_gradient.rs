@@ -6,8 +6,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::conv::PackedConv2d;
-use crate::cpu::as_f32;
 use crate::cpu::conv::{Convolution, Form, Geometry};
+use crate::cpu::{as_f32, build};
 use crate::error::{OpError, Result, check_dtype};
 
 /// Output pixels up to which Winograd's form does not pay.
@@ -246,10 +246,9 @@ impl CustomOp1 for Dilate {
         let (n, height, width, channels) = layout.shape().dims4()?;
         let Self { stride, rows, columns } = *self;
         let values = &*crate::cpu::dense(as_f32(storage)?, layout);
-        let mut result = vec![0.0; n * rows * columns * channels];
         let row = columns * channels;
-        result.par_chunks_mut(row).enumerate().for_each(|(i, result)| {
-            let (image, y) = (i / rows, i % rows);
+        let (result, _) = build(n * rows * row, row, |start, result| {
+            let (image, y) = (start / row / rows, start / row % rows);
             if y.is_multiple_of(stride) && y / stride < height {
                 let pixels = &values[(image * height + y / stride) * width * channels..][..width * channels];
                 for (x, pixel) in pixels.chunks_exact(channels).enumerate() {

@@ -7,6 +7,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::build;
 use super::map::CHUNK;
 use crate::elementwise::Function;
 use crate::range::{RangePenalty, RangeStats};
@@ -129,20 +130,14 @@ impl Layer<'_> {
 
     /// `f(x · scale + shift + addend)`.
     pub(crate) fn forward(&self, xs: &[f32], addend: Option<&[f32]>) -> (Vec<f32>, RangeStats) {
-        let mut ys = vec![0.0; xs.len()];
-        let piece = piece(self.channels());
         let [scale, shift] = [self.scale, self.shift].map(|c| Pattern::new(c.iter().copied()));
-        let range = ys
-            .par_chunks_mut(piece)
-            .enumerate()
-            .map(|(i, ys)| {
-                let own = i * piece..i * piece + ys.len();
-                let (xs, addend) = (&xs[own.clone()], addend.map(|a| &a[own]));
-                SimdLevel::current().run(Affine { xs, scale: &scale, shift: &shift, addend, ys: &mut *ys });
-                self.function.apply_in_place(ys)
-            })
-            .reduce(RangeStats::default, RangeStats::merge);
-        (ys, range)
+        let (ys, ranges) = build(xs.len(), piece(self.channels()), |start, ys| {
+            let own = start..start + ys.len();
+            let (xs, addend) = (&xs[own.clone()], addend.map(|a| &a[own]));
+            SimdLevel::current().run(Affine { xs, scale: &scale, shift: &shift, addend, ys: &mut *ys });
+            self.function.apply_in_place(ys)
+        });
+        (ys, ranges.into_iter().fold(RangeStats::default(), RangeStats::merge))
     }
 
     /// The gradients from those of the result. `means` and `inverse_deviations` are those that the batch was
@@ -160,30 +155,19 @@ impl Layer<'_> {
         let piece = piece(channels);
         let [scale, shift] = [self.scale, self.shift].map(|c| Pattern::new(c.iter().copied()));
         let mean = Pattern::new(means.iter().map(|&mean| mean as f32));
-        let mut inner = vec![0.0; xs.len()];
-        let of_pieces: Vec<_> = inner
-            .par_chunks_mut(piece)
-            .enumerate()
-            .map_init(Vec::new, |zs, (i, inner)| {
-                let own = i * piece..i * piece + inner.len();
-                let (xs, addend) = (&xs[own.clone()], addend.map(|a| &a[own.clone()]));
-                zs.resize(xs.len(), 0.0);
-                SimdLevel::current().run(Affine { xs, scale: &scale, shift: &shift, addend, ys: &mut *zs });
-                inner.copy_from_slice(&gradients[own]);
-                self.function.gradient_in_place(zs, inner);
-                let penalty = penalty.map_or(0.0, |penalty| penalty.add_gradient(zs, inner));
-                let (mut sums, mut products) = (Pattern::zeros(channels), Pattern::zeros(channels));
-                let (inner, mean) = (&*inner, &mean);
-                SimdLevel::current().run(Products {
-                    xs,
-                    inner,
-                    mean,
-                    sums: &mut sums,
-                    products: &mut products,
-                });
-                (sums.fold(channels), products.fold(channels), penalty)
-            })
-            .collect();
+        let (inner, of_pieces) = build(xs.len(), piece, |start, inner| {
+            let own = start..start + inner.len();
+            let (xs, addend) = (&xs[own.clone()], addend.map(|a| &a[own.clone()]));
+            let mut zs = vec![0.0; xs.len()];
+            SimdLevel::current().run(Affine { xs, scale: &scale, shift: &shift, addend, ys: &mut zs });
+            inner.copy_from_slice(&gradients[own]);
+            self.function.gradient_in_place(&zs, inner);
+            let penalty = penalty.map_or(0.0, |penalty| penalty.add_gradient(&zs, inner));
+            let (mut sums, mut products) = (Pattern::zeros(channels), Pattern::zeros(channels));
+            let (inner, mean) = (&*inner, &mean);
+            SimdLevel::current().run(Products { xs, inner, mean, sums: &mut sums, products: &mut products });
+            (sums.fold(channels), products.fold(channels), penalty)
+        });
         let (mut sums, mut products, mut total) = (vec![0.0; channels], vec![0.0; channels], 0.0);
         for (of_sums, of_products, penalty) in of_pieces {
             for c in 0..channels {
@@ -201,14 +185,12 @@ impl Layer<'_> {
             (0..channels)
                 .map(|c| (f64::from(self.scale[c]) * (means[c] * slope(c) - sums[c] / count)) as f32),
         );
-        let combine = |i: usize, inner: &[f32], result: &mut [f32]| {
-            let xs = &xs[i * piece..i * piece + result.len()];
+        let (of_xs, _) = build(xs.len(), piece, |start, result| {
+            let own = start..start + result.len();
+            let (xs, inner) = (&xs[own.clone()], &inner[own]);
             let task = Combine { xs, inner, of_inner: &scale, of_x: &of_x, constant: &constant, result };
             SimdLevel::current().run(task);
-        };
-        let mut of_xs = vec![0.0; xs.len()];
-        (of_xs.par_chunks_mut(piece).zip(inner.par_chunks(piece)).enumerate())
-            .for_each(|(i, (result, inner))| combine(i, inner, result));
+        });
         Backward { xs: of_xs, addend: addend.map(|_| inner), sums, products, penalty: total }
     }
 }

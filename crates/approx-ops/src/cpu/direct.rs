@@ -8,6 +8,7 @@
 
 use std::array::from_fn;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_core::Layout;
@@ -15,6 +16,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
+use super::zeroed;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -31,21 +33,30 @@ pub(super) fn row(geometry: &Geometry) -> usize {
 /// `weight`: `[outputs, inputs, kernel height, kernel width]`, contiguous.
 pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
     let panels = geometry.outputs.div_ceil(BLOCK);
-    let mut packed = vec![0.0; panels * geometry.kernel.0 * row(geometry) * BLOCK];
-    for (i, &w) in weight.iter().enumerate() {
-        packed[packed_index(geometry, i)] = w;
-    }
+    let panel_len = geometry.kernel.0 * row(geometry) * BLOCK;
+    let mut packed = vec![0.0; panels * panel_len];
+    packed.par_chunks_mut(panel_len).enumerate().for_each(|(panel, packed)| {
+        for (w, place) in weights_of(geometry, panel) {
+            packed[place] = weight[w];
+        }
+    });
     packed
 }
 
-/// Where number `i` of the weights is when they are packed.
-pub(super) fn packed_index(geometry: &Geometry, i: usize) -> usize {
-    let (height, width) = geometry.kernel;
-    let (rest, x) = (i / width, i % width);
-    let (rest, y) = (rest / height, rest % height);
-    let (output, input) = (rest / geometry.inputs, rest % geometry.inputs);
-    let tap = (output / BLOCK * height + y) * row(geometry) + x * geometry.inputs + input;
-    tap * BLOCK + output % BLOCK
+/// For each number of a panel's weights: where it is in all of them, and where in the packed panel.
+pub(super) fn weights_of(geometry: &Geometry, panel: usize) -> impl Iterator<Item = (usize, usize)> {
+    let Geometry { inputs, outputs, kernel: (height, width), .. } = *geometry;
+    let lanes = panel * BLOCK..((panel + 1) * BLOCK).min(outputs);
+    lanes.enumerate().flat_map(move |(lane, output)| {
+        (0..inputs).flat_map(move |input| {
+            (0..height).flat_map(move |y| {
+                (0..width).map(move |x| {
+                    let w = ((output * inputs + input) * height + y) * width + x;
+                    (w, ((y * width + x) * inputs + input) * BLOCK + lane)
+                })
+            })
+        })
+    })
 }
 
 /// Computes the whole result; gives the range of the activation's inputs.
@@ -53,13 +64,14 @@ pub(super) fn run(
     convolution: &Convolution,
     input: &[f32],
     layout: &Layout,
-    result: &mut [f32],
+    result: &mut [MaybeUninit<f32>],
 ) -> RangeStats {
     let (out_height, out_width) = convolution.output;
     let row = out_width * convolution.geometry.outputs;
     let (images_per_task, rows_per_task) = task_size(convolution);
     let group = images_per_task * out_height;
-    let task = |first: usize, result: &mut [f32]| {
+    let task = |first: usize, result: &mut [MaybeUninit<f32>]| {
+        let result = zeroed(result);
         let rows = first..first + result.len() / row;
         BUFFERS.with_borrow_mut(|buffers| {
             pad(convolution, input, layout, rows.clone(), buffers);

@@ -11,11 +11,12 @@ use candle_core::Layout;
 use pulp::Simd;
 use rayon::prelude::*;
 
+use super::build;
 use super::conv::{
     BLOCK, Convolution, Geometry, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
     add_outer_products, add_tile,
 };
-use super::direct::{Buffers, pad, row};
+use super::direct::{Buffers, pad, row, weights_of};
 use crate::simd::SimdLevel;
 
 /// The gradient of the weights, `[outputs, inputs, kernel height, kernel width]`. `gradients` are those of the result,
@@ -111,9 +112,13 @@ impl OuterTiled for Multiply<'_> {
 /// From `[panel][kernel row][tap · channel][BLOCK]` to `[outputs, inputs, kernel height, kernel width]`.
 fn unpack(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
     let Geometry { inputs, outputs, kernel, .. } = *geometry;
-    let mut kernels = vec![0.0; outputs * inputs * kernel.0 * kernel.1];
-    for (i, w) in kernels.iter_mut().enumerate() {
-        *w = sums[super::direct::packed_index(geometry, i)];
-    }
+    let numbers = inputs * kernel.0 * kernel.1;
+    let (kernels, _) = build(outputs * numbers, BLOCK * numbers, |start, kernels| {
+        let panel = start / (BLOCK * numbers);
+        let sums = &sums[panel * numbers * BLOCK..][..numbers * BLOCK];
+        for (w, place) in weights_of(geometry, panel) {
+            kernels[w - start] = sums[place];
+        }
+    });
     kernels
 }

@@ -3,8 +3,8 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::UNROLL;
 use super::composite::CompositeF32;
+use super::{UNROLL, build};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -159,14 +159,11 @@ impl MinimaxReluWithin<'_> {
 
 /// The function of each of `inputs`, and the range of the inputs.
 pub(crate) fn forward(map: &impl Map, inputs: &[f32], bound: f32) -> (Vec<f32>, RangeStats) {
-    let mut outputs = vec![0.0; inputs.len()];
-    let range = (outputs.par_chunks_mut(CHUNK).zip(inputs.par_chunks(CHUNK)))
-        .map(|(output, input)| {
-            output.copy_from_slice(input);
-            in_place(map, output, bound)
-        })
-        .reduce(RangeStats::default, RangeStats::merge);
-    (outputs, range)
+    let (outputs, ranges) = build(inputs.len(), CHUNK, |start, output| {
+        output.copy_from_slice(&inputs[start..start + output.len()]);
+        in_place(map, output, bound)
+    });
+    (outputs, ranges.into_iter().fold(RangeStats::default(), RangeStats::merge))
 }
 
 /// As [`forward`], in place.

@@ -11,9 +11,11 @@ mod winograd;
 mod winograd_gradient;
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
 use candle_core::{CpuStorage, Layout, NdIter, Storage, Tensor};
 use pulp::{Simd, WithSimd, bytemuck};
+use rayon::prelude::*;
 
 use crate::simd::SimdLevel;
 
@@ -27,6 +29,29 @@ pub(crate) fn as_f32(storage: &CpuStorage) -> candle_core::Result<&[f32]> {
         CpuStorage::F32(values) => Ok(values),
         _ => candle_core::bail!("expected float32 storage"),
     }
+}
+
+/// `len` numbers that `fill` makes piece by piece, on all threads, and what it gives for each piece, in order. It gets
+/// the index of the first number, and zeros to write over: zeroed by the thread that writes them, so that they are in
+/// its cache.
+pub(crate) fn build<T: Send>(
+    len: usize,
+    piece: usize,
+    fill: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let mut values = Vec::with_capacity(len);
+    let pieces = values.spare_capacity_mut()[..len].par_chunks_mut(piece.max(1)).enumerate();
+    let results = pieces.map(|(i, values)| fill(i * piece, zeroed(values))).collect();
+    // SAFETY: the pieces are all of the first `len` numbers, and each was zeroed.
+    unsafe { values.set_len(len) };
+    (values, results)
+}
+
+/// Memory that is not initialised, as zeros.
+pub(crate) fn zeroed(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    values.fill(MaybeUninit::new(0.0));
+    // SAFETY: each number was just written.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [f32]) }
 }
 
 /// Calls `f` with the numbers of a contiguous float32 tensor on the CPU.

@@ -4,14 +4,15 @@
 //! each of their windows into the buffer `taps[k]`, so that the tournament is arithmetic on a few long
 //! contiguous buffers, whatever the stride and however small the image.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::UNROLL;
 use super::composite::CompositeF32;
+use super::{UNROLL, build};
 use crate::max_pool::PoolSpec;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -106,6 +107,11 @@ fn rounds(taps: usize) -> &'static [(usize, usize)] {
     }
 }
 
+thread_local! {
+    /// Kept from task to task, so that nothing is allocated in the steady state.
+    static TAPS: RefCell<Vec<Vec<f32>>> = RefCell::default();
+}
+
 /// A batch of images and how it is pooled.
 pub(crate) struct Pooling<'a> {
     pub(crate) spec: PoolSpec,
@@ -154,24 +160,21 @@ impl Pooling<'_> {
         row: usize,
         fill: impl Fn(Range<usize>, &mut Vec<Vec<f32>>) -> RangeStats + Sync,
     ) -> (Vec<f32>, RangeStats) {
-        let mut outputs = vec![0.0; count * row];
-        if outputs.is_empty() {
-            return (outputs, RangeStats::default());
+        if count * row == 0 {
+            return (Vec::new(), RangeStats::default());
         }
         let rows_per_task = OUTPUTS_PER_TASK.div_ceil(row);
-        let range = outputs
-            .par_chunks_mut(rows_per_task * row)
-            .enumerate()
-            .map_init(Vec::new, |taps, (task, outputs)| {
-                let first = task * rows_per_task;
+        let (outputs, ranges) = build(count * row, rows_per_task * row, |start, outputs| {
+            let first = start / row;
+            TAPS.with_borrow_mut(|taps| {
                 let range = fill(first..first + outputs.len() / row, taps);
                 let tournament = Tournament { max: self.max, taps: taps.as_mut_slice(), saved: None };
                 SimdLevel::current().run(tournament);
                 outputs.copy_from_slice(&taps[0]);
                 range
             })
-            .reduce(RangeStats::default, RangeStats::merge);
-        (outputs, range)
+        });
+        (outputs, ranges.into_iter().fold(RangeStats::default(), RangeStats::merge))
     }
 
     /// As [`Pooling::gather`], of `[N, H, W, C]`.

@@ -16,6 +16,7 @@
 
 use std::array::from_fn;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_core::Layout;
@@ -23,7 +24,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
-use super::dense;
+use super::{dense, zeroed};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -56,13 +57,14 @@ pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
     let panels = outputs.div_ceil(BLOCK);
     // The kernels of a panel's outputs side by side, so that they are transformed together.
     let mut kernels = vec![[[0.0; BLOCK]; 9]; panels * inputs];
-    for (i, kernel) in weight.as_chunks::<9>().0.iter().enumerate() {
-        let (output, input) = (i / inputs, i % inputs);
-        let lanes = &mut kernels[output / BLOCK * inputs + input];
-        for (lanes, &w) in lanes.iter_mut().zip(kernel) {
-            lanes[output % BLOCK] = w;
+    let of_panels = weight.par_chunks(BLOCK * inputs * 9);
+    kernels.par_chunks_mut(inputs).zip(of_panels).for_each(|(kernels, weight)| {
+        for (i, kernel) in weight.as_chunks::<9>().0.iter().enumerate() {
+            for (lanes, &w) in kernels[i % inputs].iter_mut().zip(kernel) {
+                lanes[i / inputs] = w;
+            }
         }
-    }
+    });
     let mut packed = vec![0.0; PLACES * panels * inputs * BLOCK];
     packed.par_chunks_mut(inputs * BLOCK).enumerate().for_each(|(i, packed)| {
         let (place, panel) = (i / panels, i % panels);
@@ -106,7 +108,7 @@ pub(super) fn run(
     convolution: &Convolution,
     input: &[f32],
     layout: &Layout,
-    result: &mut [f32],
+    result: &mut [MaybeUninit<f32>],
 ) -> RangeStats {
     let channels_last = layout.permute(&[0, 2, 3, 1]).expect("the input has four dimensions");
     let input = &*dense(input, &channels_last);
@@ -114,6 +116,7 @@ pub(super) fn run(
     tasks
         .into_par_iter()
         .map(|Share { rows, first, result }| {
+            let result = zeroed(result);
             BUFFERS.with_borrow_mut(|buffers| {
                 let result = &mut *result;
                 let task = Task { convolution, input, rows, result, buffers };
@@ -136,11 +139,11 @@ struct Share<'r> {
     /// Which number of the whole result is the first of `result`.
     first: usize,
     /// The rows of the output that these tiles are.
-    result: &'r mut [f32],
+    result: &'r mut [MaybeUninit<f32>],
 }
 
 /// Cuts the result into the shares of tasks.
-fn tasks<'r>(convolution: &Convolution, result: &'r mut [f32]) -> Vec<Share<'r>> {
+fn tasks<'r>(convolution: &Convolution, result: &'r mut [MaybeUninit<f32>]) -> Vec<Share<'r>> {
     let [images, ..] = convolution.shape;
     let (out_height, out_width) = convolution.output;
     let (grid_height, grid_width) = tile_grid(convolution.output);

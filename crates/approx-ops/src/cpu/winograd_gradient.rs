@@ -20,10 +20,10 @@ use super::conv::{
     BLOCK, Convolution, Geometry, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
     add_outer_products, add_tile,
 };
-use super::dense;
 use super::winograd::{
     KERNEL, PLACES, TILE, WINDOW, at_least, load_one, store_one, tile_grid, transform_input,
 };
+use super::{build, dense};
 use crate::simd::SimdLevel;
 
 /// Transformed rows of tiles.
@@ -203,15 +203,38 @@ impl OuterTiled for Multiply<'_> {
 fn unpack(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
     let Geometry { inputs, outputs, .. } = *geometry;
     let panels = outputs.div_ceil(BLOCK);
-    let mut kernels = vec![0.0; outputs * inputs * 9];
-    let factors: [[f32; 9]; PLACES] =
+    let factors =
         from_fn(|place| from_fn(|k| (KERNEL[place / WINDOW][k / 3] * KERNEL[place % WINDOW][k % 3]) as f32));
-    kernels.par_chunks_mut(BLOCK * inputs * 9).enumerate().for_each(|(panel, kernels)| {
+    let (kernels, _) = build(outputs * inputs * 9, BLOCK * inputs * 9, |start, kernels| {
+        let panel = start / (BLOCK * inputs * 9);
+        let task = Unpack { factors: &factors, sums, inputs, panel, panels, kernels };
+        SimdLevel::current().run(task);
+    });
+    kernels
+}
+
+/// The kernels of one panel of outputs.
+struct Unpack<'a> {
+    factors: &'a [[f32; 9]; PLACES],
+    sums: &'a [f32],
+    inputs: usize,
+    panel: usize,
+    panels: usize,
+    kernels: &'a mut [f32],
+}
+
+impl WithSimd for Unpack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // Plain loops: inlined here, they are compiled for these vector instructions.
+        let Self { factors, sums, inputs, panel, panels, kernels } = self;
         for input in 0..inputs {
             let mut lanes = [[0.0; BLOCK]; 9];
             for (place, factors) in factors.iter().enumerate() {
                 let start = ((place * panels + panel) * inputs + input) * BLOCK;
-                let sums = &sums[start..start + BLOCK];
+                let sums: &[f32; BLOCK] = sums[start..].first_chunk().expect("sums are whole panels");
                 for (lanes, factor) in lanes.iter_mut().zip(factors) {
                     for (lane, sum) in lanes.iter_mut().zip(sums) {
                         *lane += sum * factor;
@@ -224,6 +247,5 @@ fn unpack(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
                 }
             }
         }
-    });
-    kernels
+    }
 }
