@@ -61,22 +61,18 @@ impl Progress {
             let (epoch, images) = (position.epoch + 1, position.sums.images);
             text += &format!("goes on in epoch {epoch} after {images} images\n");
         }
-        text += "epoch            lr     loss  accuracy  test loss  accuracy      images/s";
-        if recipe.approx.is_some() {
-            text += "  out of range      in test";
-        }
-        print(&(text + "\n"))
+        let columns =
+            ["epoch", "lr", "loss", "accuracy", "test loss", "accuracy", "images/s", "outside", "in test"];
+        print(&(text + &row(recipe, columns.map(str::to_owned))))
     }
 
     /// What the weights to begin with do.
     pub fn before(&self, test: &Means, recipe: &Recipe) -> io::Result<()> {
         self.clear();
-        let (epoch, accuracy) = (format!("0/{}", recipe.epochs), 100.0 * test.accuracy);
-        let mut line = format!("{epoch:38}  {:>9.4}  {accuracy:>6.2} %", test.loss);
-        if recipe.approx.is_some() {
-            line += &format!("{:>41}", test.out_of_range);
-        }
-        print(&(line + "\n"))
+        let [loss, accuracy] = loss_and_accuracy(test);
+        let (epoch, outside) = (format!("0/{}", recipe.epochs), test.out_of_range.to_string());
+        let none = String::new;
+        print(&row(recipe, [epoch, none(), none(), none(), loss, accuracy + " ", none(), none(), outside]))
     }
 
     /// An epoch begins, or goes on.
@@ -116,21 +112,22 @@ impl Progress {
     /// An epoch is done and saved.
     pub fn epoch_finished(&self, record: &EpochRecord, header: &Header) -> io::Result<()> {
         self.clear();
-        let EpochRecord { epoch, lr, train, test, .. } = record;
+        let (recipe, EpochRecord { epoch, lr, train, test, .. }) = (&header.recipe, record);
         let best = if history::best(&header.history) == Some(record) { "*" } else { " " };
-        let mut line = format!(
-            "{:7} {lr:>11.2e} {:>8.4}  {:>6.2} %  {:>9.4}  {:>6.2} % {best} {:>10}",
-            format!("{epoch}/{}", header.recipe.epochs),
-            train.loss,
-            100.0 * train.accuracy,
-            test.loss,
-            100.0 * test.accuracy,
+        let [train_loss, train_accuracy] = loss_and_accuracy(train);
+        let [test_loss, test_accuracy] = loss_and_accuracy(test);
+        let line = [
+            format!("{epoch}/{}", recipe.epochs),
+            format!("{lr:.2e}"),
+            train_loss,
+            train_accuracy,
+            test_loss,
+            test_accuracy + best,
             self.speed.get().images_per_second(),
-        );
-        if header.recipe.approx.is_some() {
-            line += &format!("  {:>12} {:>12}", train.out_of_range, test.out_of_range);
-        }
-        print(&(line + "\n"))
+            train.out_of_range.to_string(),
+            test.out_of_range.to_string(),
+        ];
+        print(&row(recipe, line))
     }
 
     /// The run is saved where it was to stop.
@@ -156,6 +153,21 @@ impl Progress {
             self.bar.replace(Some(bar.with_position(done as u64)));
         }
     }
+}
+
+/// A line of the table, of 80 characters at most. The last two columns are for approximations only.
+fn row(recipe: &Recipe, columns: [String; 9]) -> String {
+    let [epoch, lr, loss, accuracy, test_loss, test_accuracy, speed, outside, in_test] = columns;
+    let mut row =
+        format!("{epoch:7} {lr:>8} {loss:>7} {accuracy:>8} {test_loss:>9} {test_accuracy:>9} {speed:>8}");
+    if recipe.approx.is_some() {
+        row += &format!(" {outside:>8} {in_test:>8}");
+    }
+    row.trim_end().to_owned() + "\n"
+}
+
+fn loss_and_accuracy(means: &Means) -> [String; 2] {
+    [format!("{:.4}", means.loss), format!("{:.2} %", 100.0 * means.accuracy)]
 }
 
 /// An error is not to stand behind a bar.

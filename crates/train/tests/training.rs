@@ -94,7 +94,11 @@ fn fine_tuning_goes_through_the_approximation_and_counts_what_is_out_of_range() 
     assert!(values[TRAIN_OUT_OF_RANGE] > 0.0 && values[TEST_OUT_OF_RANGE] > 0.0, "{values:?}");
     assert!(values[4] > 0.0, "{values:?}");
     // With what the weights did before.
-    assert!(narrow.stdout.contains("out of range") && narrow.stdout.contains("\n0/1 "), "{}", narrow.stdout);
+    assert!(
+        narrow.stdout.contains(" outside  in test\n") && narrow.stdout.contains("\n0/1 "),
+        "{}",
+        narrow.stdout
+    );
 }
 
 #[test]
