@@ -38,6 +38,15 @@ pub enum ModelError {
         /// What went wrong there.
         source: OpError,
     },
+    /// The loss does not seem to depend on a parameter.
+    #[error(
+        "no gradient reaches `{parameter}`: what a network computes between its layers with candle's own operations \
+         must go through `layers::through`, so that it is recorded"
+    )]
+    NoGradient {
+        /// The parameter's name.
+        parameter: String,
+    },
     /// A layer could not be made or run.
     #[error(transparent)]
     Op(#[from] OpError),

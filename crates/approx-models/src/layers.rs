@@ -12,8 +12,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
 use crate::network::{MaxPoolFunction, at};
-use crate::tape::{self, Back, through};
+use crate::tape::{self, Back};
 use crate::training::conv::TrainedConv;
+
+pub use crate::tape::through;
 
 /// A convolution and the batch norm behind it. Heights come before widths.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -137,8 +137,22 @@ pub(crate) fn push<B: Into<Back>>(
     });
 }
 
-/// Anything that candle can differentiate; small, because this copies the inputs.
-pub(crate) fn through<const N: usize>(
+/// Anything that candle can differentiate, such as the sum of two branches: what a network computes between its layers
+/// must go through this to be trained. For small tensors, because it copies them while it is.
+///
+/// ```
+/// use approx_models::layers::through;
+/// use candle_core::{Device, Tensor};
+///
+/// let (a, b) = (Tensor::new(&[1f32, 2.0], &Device::Cpu)?, Tensor::new(&[3f32, 4.0], &Device::Cpu)?);
+/// let sum = through([&a, &b], |[a, b]| Ok((a + b)?))?;
+/// assert_eq!(sum.to_vec1::<f32>()?, [4.0, 6.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of `f`.
+pub fn through<const N: usize>(
     inputs: [&Tensor; N],
     f: impl FnOnce([&Tensor; N]) -> Result<Tensor>,
 ) -> Result<Tensor> {

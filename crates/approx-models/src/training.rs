@@ -6,7 +6,7 @@ use approx_ops::RangeStats;
 use candle_core::{Tensor, Var};
 
 use crate::builder::NetBuilder;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::network::{Forward, Site, set_policy};
 use crate::policy::ActivationPolicy;
 use crate::registry::Backbone;
@@ -80,10 +80,21 @@ pub struct StepReport {
 #[derive(Debug, Default)]
 pub struct Gradients(BTreeMap<String, Tensor>);
 
+impl FromIterator<(String, Tensor)> for Gradients {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(gradients: I) -> Self {
+        Self(gradients.into_iter().collect())
+    }
+}
+
 impl Gradients {
     /// The gradient of parameter `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.get(name)
+    }
+
+    /// The names of the parameters, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 }
 
@@ -117,7 +128,8 @@ impl TrainableNetwork {
     /// `images`: `[N, C, H, W]`, normalised; `labels`: N.
     ///
     /// # Errors
-    /// candle's, such as an input of the wrong shape or a label that is no class.
+    /// [`ModelError::NoGradient`] if the definition computes something between its layers that is not recorded; candle's,
+    /// such as an input of the wrong shape or a label that is no class.
     pub fn gradients(
         &mut self,
         images: &Tensor,
@@ -138,10 +150,11 @@ impl TrainableNetwork {
         let of_logits = loss.backward()?.remove(&copy).expect("the loss depends on the logits");
         let (mut gradients, penalty) = tape.backward(&logits, of_logits)?;
 
-        let by_name =
-            self.variables.parameters.iter().filter_map(|(name, var)| {
-                gradients.remove(&var.id()).map(|gradient| (name.clone(), gradient))
-            });
+        let by_name = self.variables.parameters.iter().map(|(name, var)| {
+            let gradient = gradients.remove(&var.id());
+            Ok((name.clone(), gradient.ok_or_else(|| ModelError::NoGradient { parameter: name.clone() })?))
+        });
+        let by_name = by_name.collect::<Result<_>>()?;
         let predictions: Vec<u32> = logits.argmax(1)?.to_vec1()?;
         let report = StepReport {
             loss: loss.to_scalar()?,
@@ -153,7 +166,7 @@ impl TrainableNetwork {
             penalty: penalty as f32,
             out_of_range: range.out_of_range,
         };
-        Ok((report, Gradients(by_name.collect())))
+        Ok((report, by_name))
     }
 
     /// The sites, in an order in which each comes after those that its input depends on.
