@@ -19,6 +19,14 @@ pub struct Decimal {
 pub struct DecimalError(String);
 
 impl Decimal {
+    /// 0.
+    pub const ZERO: Decimal = Decimal { negative: false, mantissa: 0, exponent: 0 };
+
+    /// `± mantissa · 10^exponent`.
+    pub fn new(negative: bool, mantissa: u128, exponent: i32) -> Self {
+        Self { negative, mantissa, exponent }
+    }
+
     /// Whether the number is below zero.
     pub fn is_negative(&self) -> bool {
         self.negative

@@ -30,12 +30,26 @@
 //! ```
 
 pub mod alpha;
+#[cfg(feature = "generate")]
+pub mod compose;
 pub mod composite;
 pub mod cost;
 pub mod decimal;
+#[cfg(feature = "generate")]
+pub mod error_curve;
+#[cfg(feature = "generate")]
+pub mod generate;
 pub mod nested;
 pub mod polynomial;
+#[cfg(feature = "generate")]
+pub mod real;
+#[cfg(feature = "generate")]
+pub mod remez;
+#[cfg(feature = "generate")]
+pub mod schedule;
 pub mod tables;
+#[cfg(feature = "generate")]
+pub mod target;
 
 pub use alpha::{Alpha, AlphaError};
 pub use composite::CompositeSign;
