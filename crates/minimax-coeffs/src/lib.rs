@@ -31,12 +31,16 @@
 
 pub mod alpha;
 #[cfg(feature = "generate")]
+pub mod certificate;
+#[cfg(feature = "generate")]
 pub mod compose;
 pub mod composite;
 pub mod cost;
 pub mod decimal;
 #[cfg(feature = "generate")]
 pub mod error_curve;
+#[cfg(feature = "generate")]
+pub mod exact;
 #[cfg(feature = "generate")]
 pub mod generate;
 pub mod nested;
