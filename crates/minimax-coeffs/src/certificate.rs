@@ -15,20 +15,7 @@
 
 use crate::composite::CompositeSign;
 use crate::exact::{Exact, ExactPolynomial, below, exact, floor};
-
-/// Proven bounds of a composition.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Certificate {
-    /// By how much each component's output may be disturbed.
-    pub delta: f64,
-    /// `|s(x) − sign(x)|` is at most this for `start ≤ |x| ≤ 1`.
-    pub sign_error: f64,
-    /// `|x (1 + s(x)) / 2 − max(x, 0)|` is at most this for `|x| ≤ 1`; for `|x| ≤ B` it is `B` times that.
-    pub relu_error: f64,
-    /// Each component's values for `start ≤ x ≤ 1`, without its own disturbance.
-    pub ranges: Vec<[f64; 2]>,
-}
+pub use crate::table_file::Certificate;
 
 /// Why nothing is proven.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -194,7 +194,7 @@ mod tests {
         let t9 = ExactPolynomial::odd(&[9.0, -120.0, 432.0, -576.0, 256.0]);
         let [lower, upper] = t9.range(0.0, 1.0, 1e-9).unwrap();
         assert!(lower <= -1.0 && lower > -1.0 - 2e-9, "{lower}");
-        assert!(upper >= 1.0 && upper < 1.0 + 2e-9, "{upper}");
+        assert!((1.0..1.0 + 2e-9).contains(&upper), "{upper}");
     }
 
     proptest! {

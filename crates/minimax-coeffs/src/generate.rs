@@ -1,8 +1,14 @@
 //! Tables that were never published.
 
-use crate::compose::{ComposeError, balanced_start, compose, relu_errors};
+use crate::alpha::Alpha;
+use crate::certificate::{CertificateError, certify};
+use crate::chain::Chain;
+use crate::compose::{ComposeError, PUBLISHED_ETA, PUBLISHED_FACTORS, balanced_start, compose, relu_errors};
 use crate::composite::CompositeSign;
+use crate::decimal::Decimal;
+use crate::float32;
 use crate::real::{Real, big, bits_of_digits, to_decimal};
+use crate::table_file::{ComponentRecord, Record};
 use crate::tables::Table;
 use crate::target::{Target, TargetError};
 
@@ -136,9 +142,57 @@ impl Generated {
         Ok((Self { target, eta, table, components }, error))
     }
 
+    /// The published composition for `alpha`, reproduced by its rule.
+    ///
+    /// # Errors
+    /// [`GenerateError::Compose`] if an approximation fails.
+    pub fn published(alpha: Alpha) -> Result<Self, GenerateError> {
+        let target = Target::Relu { alpha: alpha.bits() };
+        let factor = PUBLISHED_FACTORS[usize::from(alpha.bits() - Alpha::MIN.bits())];
+        // The tables for 4 and 5 reach twice as far as needed.
+        let right = if alpha.bits() < 6 { 2.0 } else { 1.0 };
+        let first = [f64::from(factor) * alpha.epsilon(), right];
+        let degrees = CompositeSign::published(alpha).degrees();
+        Ok(Self::on(target, first, &degrees, PUBLISHED_ETA, WORKING_DIGITS)?.0)
+    }
+
     /// The composition in float64, each coefficient rounded once.
     pub fn composite(&self) -> CompositeSign {
         self.table.composite().expect("a generated table is odd and of known degrees")
+    }
+
+    /// All that is known of it: cost, both bases, proven bounds and float32 errors.
+    ///
+    /// # Errors
+    /// [`CertificateError`] where a bound cannot be proven.
+    pub fn record(&self) -> Result<Record, CertificateError> {
+        let sign = self.composite();
+        let start = self.components[0].interval[0];
+        let chain = Chain::new(&self.table, self.eta).expect("a generated table is odd and of known degrees");
+        let odd = |c: &[Decimal]| c.iter().skip(1).step_by(2).map(ToString::to_string).collect();
+        let components = self.components.iter().zip(self.table.components()).enumerate();
+        let components = components.map(|(i, (summary, coefficients))| ComponentRecord {
+            interval: summary.interval,
+            error: summary.error,
+            power: odd(coefficients),
+            radius: chain.radii[i],
+            chebyshev: chain.components[i].clone(),
+        });
+        let mut deltas = vec![0.0, self.eta];
+        deltas.dedup();
+        Ok(Record {
+            target: self.target,
+            eta: self.eta,
+            degrees: self.degrees(),
+            cost: sign.cost(),
+            relu_cost: sign.relu_cost(),
+            components: components.collect(),
+            certificates: deltas
+                .iter()
+                .map(|&delta| certify(&sign, start, delta))
+                .collect::<Result<_, _>>()?,
+            float32: float32::measure(&sign, &chain, start),
+        })
     }
 
     /// The degrees of the components.

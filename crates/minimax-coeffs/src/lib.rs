@@ -33,6 +33,8 @@ pub mod alpha;
 #[cfg(feature = "generate")]
 pub mod certificate;
 #[cfg(feature = "generate")]
+pub mod chain;
+#[cfg(feature = "generate")]
 pub mod compose;
 pub mod composite;
 pub mod cost;
@@ -41,6 +43,10 @@ pub mod decimal;
 pub mod error_curve;
 #[cfg(feature = "generate")]
 pub mod exact;
+#[cfg(feature = "generate")]
+pub mod export;
+#[cfg(feature = "generate")]
+pub mod float32;
 #[cfg(feature = "generate")]
 pub mod generate;
 pub mod nested;
@@ -51,14 +57,20 @@ pub mod real;
 pub mod remez;
 #[cfg(feature = "generate")]
 pub mod schedule;
+#[cfg(feature = "json")]
+pub mod table_file;
 pub mod tables;
-#[cfg(feature = "generate")]
 pub mod target;
 
 pub use alpha::{Alpha, AlphaError};
 pub use composite::CompositeSign;
 pub use cost::Cost;
 pub use decimal::Decimal;
+#[cfg(feature = "generate")]
+pub use generate::Generated;
 pub use nested::NestedForm;
 pub use polynomial::OddPolynomial;
+#[cfg(feature = "json")]
+pub use table_file::TableFile;
 pub use tables::{Table, TableError};
+pub use target::Target;

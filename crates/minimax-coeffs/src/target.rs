@@ -7,6 +7,8 @@ pub const MAX_PRECISION: u8 = 26;
 
 /// What a composition `s` is to achieve.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "function", rename_all = "snake_case"))]
 pub enum Target {
     /// `|x (1 + s(x)) / 2 − max(x, 0)| ≤ 2^-alpha` on `[-1, 1]`: the precision of Lee et al. (arXiv 2105.10879).
     Relu {
