@@ -7,7 +7,7 @@ use minimax_coeffs::table_file::Record;
 
 const WIDTH: f64 = 720.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 40.0;
 const COLOURS: [&str; 6] = ["#1b6ca8", "#d1495b", "#2a9d5c", "#8d5fd3", "#c7822b", "#444444"];
 
 /// A rectangle of the picture with axes of its own.
@@ -66,7 +66,7 @@ impl Panel {
 
 /// What each component makes of `x`, from where the sign is unknown to 1.
 pub fn composition(table: &Record) -> Result<String> {
-    const STEPS: u32 = 1500;
+    const STEPS: u32 = 4000;
     let sign = table.composite().map_err(|reason| anyhow!(reason))?;
     let error = table.target.error();
     let panel = Panel { top: 44.0, height: 330.0, x: [error, 1.0], y: [0.0, 2.0], logarithmic: true };
@@ -75,15 +75,19 @@ pub fn composition(table: &Record) -> Result<String> {
         format!("What the components of degrees {} make of x, alpha {}", list(table), table.target.bits());
     text(&mut svg, [LEFT, 24.0], "start", "#222222", &title);
     let bits = i32::from(table.target.bits());
-    let x_ticks: Vec<_> = (0..=bits).step_by(2).map(|b| (f64::from(-b).exp2(), format!("2^-{b}"))).collect();
+    let x_ticks: Vec<_> = (0..=bits)
+        .step_by(2)
+        .map(|b| (f64::from(-b).exp2(), if b == 0 { "1".to_owned() } else { format!("2^-{b}") }))
+        .collect();
     let y_ticks: Vec<_> = [0.0, 0.5, 1.0, 1.5, 2.0].map(|y| (y, format!("{y}"))).to_vec();
     panel.frame(&mut svg, &x_ticks, &y_ticks);
     let start = panel.horizontal(table.components[0].interval[0]);
     line(&mut svg, [start, panel.top, start, panel.top + panel.height], "#888888", "4 3");
-    text(&mut svg, [start + 6.0, panel.top + panel.height - 8.0], "start", "#555555", "first interval");
+    text(&mut svg, [start + 6.0, panel.top + 18.0], "start", "#555555", "first interval →");
     for k in 1..=sign.components().len() {
         let colour = COLOURS[(k - 1) % COLOURS.len()];
-        let points = (0..=STEPS).map(|i| error.powf(1.0 - f64::from(i) / f64::from(STEPS)));
+        // More points to the right, where the curves are dense.
+        let points = (0..=STEPS).map(|i| error.powf(1.0 - (f64::from(i) / f64::from(STEPS)).sqrt()));
         let values = points.map(|x| (x, sign.components()[..k].iter().fold(x, |x, p| p.eval(x))));
         panel.curve(&mut svg, colour, values);
         let y = panel.top + 20.0 + 18.0 * k as f64;

@@ -46,6 +46,6 @@ pub mod weights;
 pub use builder::NetBuilder;
 pub use error::{ModelError, Result};
 pub use network::{Forward, Network, Site, SiteKind};
-pub use policy::{ActivationPolicy, MaxPoolPolicy, ReluPolicy};
+pub use policy::{ActivationPolicy, Composition, MaxPoolPolicy, ReluPolicy};
 pub use registry::Backbone;
 pub use weights::{Weights, WeightsError};
