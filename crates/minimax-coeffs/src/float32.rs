@@ -17,10 +17,9 @@ pub fn measure(sign: &CompositeSign, chain: &Chain, start: f64) -> Float32Error 
         for i in 1..=STEPS {
             let x = (end * f64::from(i) / f64::from(STEPS)) as f32;
             let truth = chain.eval(f64::from(x));
-            // A NaN is the largest error of all.
             let off = |s: f32| match (f64::from(x) * (f64::from(s) - truth) / 2.0).abs() {
-                error if error.is_nan() => f64::INFINITY,
-                error => error,
+                error if error.is_finite() => error,
+                _ => f64::MAX,
             };
             largest.chebyshev = largest.chebyshev.max(off(chain.eval_f32(x)));
             largest.nested = largest.nested.max(off(nested.iter().fold(x, |x, p| p.eval(x))));

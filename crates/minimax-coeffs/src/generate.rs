@@ -30,6 +30,8 @@ pub struct Generated {
     pub eta: f64,
     /// The components' coefficients as decimal numbers.
     pub table: Table,
+    /// The error that the target speaks of, before coefficients are rounded.
+    pub error: f64,
     /// What the components were made for, and what they reach.
     pub components: Vec<ComponentSummary>,
 }
@@ -68,6 +70,36 @@ pub enum GenerateError {
     },
 }
 
+/// Why a composition has no record.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RecordError {
+    /// A bound cannot be proven.
+    #[error(
+        "nothing can be proven of degrees {degrees:?} with coefficients rounded to float64: {source}; smaller degrees or \
+         a larger margin may help"
+    )]
+    Certificate {
+        /// Of the components.
+        degrees: Vec<usize>,
+        /// Which bound, and why.
+        source: CertificateError,
+    },
+    /// The polynomials reach the target, but not with coefficients in float64.
+    #[error(
+        "degrees {degrees:?} reach {target}, but with coefficients rounded to float64 the error is {error:.4e} (2^{:.2}); \
+         smaller degrees or a larger margin may help",
+        error.log2()
+    )]
+    Rounded {
+        /// Of the components.
+        degrees: Vec<usize>,
+        /// What they were made for.
+        target: Target,
+        /// The proven error.
+        error: f64,
+    },
+}
+
 impl CompositeSign {
     /// The composition of minimax polynomials of these degrees for `target`, each interval widened by `eta`. The
     /// first interval of a ReLU is searched for, so that its error is least.
@@ -100,15 +132,14 @@ impl Generated {
             }
         };
         let generated = Self::on(target, [start, 1.0], degrees, eta, digits)?;
-        let error = generated.1;
-        if error > target.error() {
+        if generated.error > target.error() {
+            let error = generated.error;
             return Err(GenerateError::Missed { degrees: degrees.to_vec(), target, eta, error });
         }
-        Ok(generated.0)
+        Ok(generated)
     }
 
-    /// The composition for a given first interval, whatever it reaches: the second value is the error that the
-    /// target speaks of.
+    /// The composition for a given first interval, whether it reaches the target or not.
     ///
     /// # Errors
     /// [`GenerateError::Compose`].
@@ -118,7 +149,7 @@ impl Generated {
         degrees: &[usize],
         eta: f64,
         digits: u32,
-    ) -> Result<(Self, f64), GenerateError> {
+    ) -> Result<Self, GenerateError> {
         let bits = bits_of_digits(digits);
         let lift = |x: f64| big(if x.is_nan() { -1.0 } else { x }, bits);
         let components = compose(first.map(lift), degrees, &lift(eta), EQUIOSCILLATION)?;
@@ -139,7 +170,7 @@ impl Generated {
             spread: c.minimax.spread,
         };
         let components = components.iter().map(summary).collect();
-        Ok((Self { target, eta, table, components }, error))
+        Ok(Self { target, eta, table, error, components })
     }
 
     /// The published composition for `alpha`, reproduced by its rule.
@@ -153,7 +184,7 @@ impl Generated {
         let right = if alpha.bits() < 6 { 2.0 } else { 1.0 };
         let first = [f64::from(factor) * alpha.epsilon(), right];
         let degrees = CompositeSign::published(alpha).degrees();
-        Ok(Self::on(target, first, &degrees, PUBLISHED_ETA, WORKING_DIGITS)?.0)
+        Self::on(target, first, &degrees, PUBLISHED_ETA, WORKING_DIGITS)
     }
 
     /// The composition in float64, each coefficient rounded once.
@@ -164,10 +195,24 @@ impl Generated {
     /// All that is known of it: cost, both bases, proven bounds and float32 errors.
     ///
     /// # Errors
-    /// [`CertificateError`] where a bound cannot be proven.
-    pub fn record(&self) -> Result<Record, CertificateError> {
+    /// [`RecordError`]: where a bound cannot be proven, or where the target is lost in rounding the coefficients.
+    pub fn record(&self) -> Result<Record, RecordError> {
         let sign = self.composite();
         let start = self.components[0].interval[0];
+        let degrees = self.degrees();
+        let mut deltas = vec![0.0, self.eta];
+        deltas.dedup();
+        let certificates =
+            deltas.iter().map(|&delta| certify(&sign, start, delta)).collect::<Result<Vec<_>, _>>();
+        let certificates =
+            certificates.map_err(|source| RecordError::Certificate { degrees: degrees.clone(), source })?;
+        let proven = match self.target {
+            Target::Relu { .. } => certificates[0].relu_error,
+            Target::Sign { .. } => certificates[0].sign_error,
+        };
+        if self.error <= self.target.error() && proven > self.target.error() {
+            return Err(RecordError::Rounded { degrees, target: self.target, error: proven });
+        }
         let chain = Chain::new(&self.table, self.eta).expect("a generated table is odd and of known degrees");
         let odd = |c: &[Decimal]| c.iter().skip(1).step_by(2).map(ToString::to_string).collect();
         let components = self.components.iter().zip(self.table.components()).enumerate();
@@ -178,19 +223,14 @@ impl Generated {
             radius: chain.radii[i],
             chebyshev: chain.components[i].clone(),
         });
-        let mut deltas = vec![0.0, self.eta];
-        deltas.dedup();
         Ok(Record {
             target: self.target,
             eta: self.eta,
-            degrees: self.degrees(),
+            degrees,
             cost: sign.cost(),
             relu_cost: sign.relu_cost(),
             components: components.collect(),
-            certificates: deltas
-                .iter()
-                .map(|&delta| certify(&sign, start, delta))
-                .collect::<Result<_, _>>()?,
+            certificates,
             float32: float32::measure(&sign, &chain, start),
         })
     }

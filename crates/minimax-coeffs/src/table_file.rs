@@ -75,7 +75,8 @@ pub struct Certificate {
     pub ranges: Vec<[f64; 2]>,
 }
 
-/// The largest difference of ReLU evaluated in float32 and in float64, for `|x| ≤ 1`.
+/// The largest difference of ReLU evaluated in float32 and in float64, for `|x| ≤ 1`; `f64::MAX` where float32
+/// overflows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Float32Error {
     /// Places where it was measured.

@@ -196,6 +196,21 @@ fn bad_input_is_refused_with_numbers() {
     }
 }
 
+#[test]
+fn tables_that_float64_cannot_hold_have_no_record() {
+    // Coefficients of up to 1e10 are off by 1e-6 as float64 numbers.
+    let record = |alpha, degrees: &[usize], eta| {
+        CompositeSign::generate(Target::Relu { alpha }, degrees, eta).unwrap().record()
+    };
+    let degrees = [29, 29, 29, 31, 31];
+    let error = record(24, &degrees, 1e-8).unwrap_err().to_string();
+    let expected = "reach ReLU within 2^-24, but with coefficients rounded to float64 the error is";
+    assert!(error.starts_with("degrees [29, 29, 29, 31, 31] ") && error.contains(expected), "{error}");
+    let error = record(24, &degrees, 1e-6).unwrap_err().to_string();
+    assert!(error.contains("coefficients rounded to float64: component 4 gives values from"), "{error}");
+    assert!(record(14, &[15, 27, 29], 1e-8).unwrap().certificates[0].relu_error <= Alpha::MAX.epsilon());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
