@@ -2,7 +2,10 @@
 //!
 //! `cargo xtask fetch-params` fetches trained weights, `cargo xtask fetch-data` a data set. What they fetch
 //! and from where is in the manifest of the crate approx-fetch. Notes and progress go to standard error, the
-//! list of files to standard output.
+//! list of files to standard output. `cargo xtask coefficients` generates tables of minimax polynomials.
+
+mod coefficients;
+mod plot;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,6 +68,8 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Generate compositions of minimax polynomials, with proven bounds of their errors
+    Coefficients(coefficients::Arguments),
 }
 
 #[derive(Args)]
@@ -112,6 +117,7 @@ fn run(command: Command) -> Result<()> {
             let backbone = artifact(&fetcher, &data_set, PARAMS)?.keys()[0];
             println!("next: cargo run -p infer -- {data_set} {backbone}");
         }
+        Command::Coefficients(arguments) => arguments.run()?,
     }
     Ok(())
 }

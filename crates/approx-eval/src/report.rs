@@ -1,7 +1,7 @@
 //! All of a run's results, as JSON.
 
-use approx_models::SiteKind;
-use minimax_coeffs::{Alpha, CompositeSign};
+use approx_models::{Composition, SiteKind};
+use minimax_coeffs::CompositeSign;
 use serde::Serialize;
 
 use crate::bound_search::ApproximatePass;
@@ -20,7 +20,7 @@ pub struct Report {
     /// `proposed`, `square`, `relu_aq`.
     pub method: String,
     /// Precision in bits; only for `proposed`, as the next five.
-    pub alpha: Option<Alpha>,
+    pub alpha: Option<u8>,
     /// Of the components of the composition.
     pub degrees: Option<Vec<usize>>,
     /// Levels that one ReLU consumes.
@@ -130,7 +130,7 @@ pub struct Subject {
     /// `proposed`, `square`, `relu_aq`.
     pub method: String,
     /// For `proposed`.
-    pub alpha: Option<Alpha>,
+    pub composition: Option<Composition>,
     /// Which weights.
     pub weights: WeightsFile,
     /// Images at a time.
@@ -142,9 +142,9 @@ pub struct Subject {
 impl Report {
     /// The report of two passes over the same images.
     pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
-        let Subject { dataset, backbone, method, alpha, weights, batch_size, threads } = subject;
+        let Subject { dataset, backbone, method, composition, weights, batch_size, threads } = subject;
         let images = exact.logits.predictions().len();
-        let sign = alpha.map(CompositeSign::published);
+        let sign = composition.map(Composition::sign);
         let per_second = |seconds: f64| images as f64 / seconds;
         let site = |(exact, approx): (&crate::SiteRange, &crate::SiteRange)| SiteResult {
             name: exact.name.clone(),
@@ -161,12 +161,12 @@ impl Report {
             dataset,
             backbone,
             method,
-            alpha,
+            alpha: composition.map(Composition::bits),
             degrees: sign.map(CompositeSign::degrees),
             depth: sign.map(|sign| sign.relu_cost().depth),
             non_scalar_multiplications: sign.map(|sign| sign.relu_cost().non_scalar_multiplications),
-            b_relu: alpha.map(|_| approx.bounds.relu),
-            b_max: alpha.map(|_| approx.bounds.max_pool),
+            b_relu: composition.map(|_| approx.bounds.relu),
+            b_max: composition.map(|_| approx.bounds.max_pool),
             images,
             skipped: exact.skipped.iter().map(skipped).collect(),
             batch_size,

@@ -52,7 +52,7 @@ pub use builder::NetBuilder;
 pub use error::{ModelError, Result};
 pub use init::initial_weights;
 pub use network::{Forward, Network, Site, SiteKind};
-pub use policy::{ActivationPolicy, MaxPoolPolicy, Outside, ReluPolicy};
+pub use policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
 pub use registry::Backbone;
 pub use training::{Gradients, Sgd, StepOptions, StepReport, TrainableNetwork};
 pub use weights::{Weights, WeightsError};

@@ -246,12 +246,22 @@ impl Replacement {
                     let relu = if exact_outside { relu.with_exact_outside() } else { relu };
                     Self::Relu(relu.into(), Some(bound))
                 }
+                ReluPolicy::Composite { composition, bound } => {
+                    let relu = MinimaxRelu::from_composite(composition.sign(), bound).map_err(at(name))?;
+                    Self::Relu(relu.into(), Some(bound))
+                }
             },
             Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
                 MaxPoolPolicy::Exact => Self::MaxPool(MaxPoolFunction::Exact, None),
                 MaxPoolPolicy::Minimax { alpha, bound } => {
                     let pool = MinimaxMaxPool::new(alpha, bound, *spec).map_err(at(name))?;
                     let pool = if exact_outside { pool.with_exact_outside() } else { pool };
+                    Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound))
+                }
+                MaxPoolPolicy::Composite { composition, bound } => {
+                    let (sign, epsilon) = (composition.sign(), composition.epsilon());
+                    let pool =
+                        MinimaxMaxPool::from_composite(sign, epsilon, bound, *spec).map_err(at(name))?;
                     Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound))
                 }
             },

@@ -2,8 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use minimax_coeffs::Alpha;
+use minimax_coeffs::{Alpha, CompositeSign};
 use serde::{Deserialize, Serialize};
+
+/// A composition by its precision: a published one, or one from a file of generated tables.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Composition {
+    bits: u8,
+    sign: &'static CompositeSign,
+}
+
+impl Composition {
+    /// A composition with a precision of `bits`. It stays in memory until the program ends, as the published ones
+    /// do, so that policies can be copied.
+    pub fn loaded(bits: u8, sign: CompositeSign) -> Self {
+        Self { bits, sign: Box::leak(Box::new(sign)) }
+    }
+
+    /// The precision of ReLU on `[-1, 1]` in bits, `alpha`.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// `2^-alpha`.
+    pub fn epsilon(self) -> f64 {
+        (-f64::from(self.bits)).exp2()
+    }
+
+    /// The polynomials.
+    pub fn sign(self) -> &'static CompositeSign {
+        self.sign
+    }
+}
+
+impl From<Alpha> for Composition {
+    fn from(alpha: Alpha) -> Self {
+        Self { bits: alpha.bits(), sign: CompositeSign::published(alpha) }
+    }
+}
 
 /// What stands for a ReLU.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -15,6 +51,14 @@ pub enum ReluPolicy {
     Minimax {
         /// Precision in bits.
         alpha: Alpha,
+        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
+        bound: f64,
+    },
+    /// As `Minimax`, with a composition that need not be published. It has no name to be serialised by.
+    #[serde(skip)]
+    Composite {
+        /// The polynomials.
+        composition: Composition,
         /// `B`: the range of approximation is `[-B, B]`, in units of the input.
         bound: f64,
     },
@@ -34,6 +78,14 @@ pub enum MaxPoolPolicy {
     Minimax {
         /// Precision in bits.
         alpha: Alpha,
+        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
+        bound: f64,
+    },
+    /// As `Minimax`, with a composition that need not be published. It has no name to be serialised by.
+    #[serde(skip)]
+    Composite {
+        /// The polynomials.
+        composition: Composition,
         /// `B`: the range of approximation is `[-B, B]`, in units of the input.
         bound: f64,
     },
@@ -97,6 +149,14 @@ impl ActivationPolicy {
         Self::uniform(
             ReluPolicy::Minimax { alpha, bound: b_relu },
             MaxPoolPolicy::Minimax { alpha, bound: b_max },
+        )
+    }
+
+    /// As [`ActivationPolicy::minimax`], with any composition.
+    pub fn composite(composition: Composition, b_relu: f64, b_max: f64) -> Self {
+        Self::uniform(
+            ReluPolicy::Composite { composition, bound: b_relu },
+            MaxPoolPolicy::Composite { composition, bound: b_max },
         )
     }
 

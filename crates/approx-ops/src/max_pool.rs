@@ -115,10 +115,19 @@ impl MinimaxMaxPool {
     /// # Errors
     /// [`OpError::InvalidBound`] unless `bound` is positive and finite.
     pub fn new(alpha: Alpha, bound: f64, spec: PoolSpec) -> Result<Self> {
+        Self::from_composite(CompositeSign::published(alpha), alpha.epsilon(), bound, spec)
+    }
+
+    /// As [`MinimaxMaxPool::new`], for any approximation of the sign function on `[-1, 1]` whose maximum of two
+    /// numbers in `[0, 1]` is off by at most `epsilon`.
+    ///
+    /// # Errors
+    /// As [`MinimaxMaxPool::new`].
+    pub fn from_composite(sign: &CompositeSign, epsilon: f64, bound: f64, spec: PoolSpec) -> Result<Self> {
         Ok(Self {
             bound: check_bound(bound)?,
-            sign: Arc::new(CompositeF32::new(CompositeSign::published(alpha))),
-            c: scale(alpha, bound, &spec) as f32,
+            sign: Arc::new(CompositeF32::new(sign)),
+            c: scale(epsilon, bound, &spec) as f32,
             spec,
             exact_outside: false,
         })

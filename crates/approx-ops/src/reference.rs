@@ -19,7 +19,7 @@ pub fn max_pool(
     width: usize,
 ) -> Vec<f64> {
     let sign = CompositeSign::published(alpha);
-    let c = scale(alpha, bound, spec);
+    let c = scale(alpha.epsilon(), bound, spec);
     pool(spec, image, height, width, 0.0, |window| {
         let scaled: Vec<f64> = window.iter().map(|x| c * x + 0.5).collect();
         (tournament(&scaled, &|a, b| sign.max(a, b)) - 0.5) / c
@@ -36,10 +36,11 @@ pub fn exact_max_pool(spec: &PoolSpec, image: &[f64], height: usize, width: usiz
     })
 }
 
-/// The factor `c` that brings `[-bound, bound]` into `[0, 1]` with room for the errors of the tournament.
-pub(crate) fn scale(alpha: Alpha, bound: f64, spec: &PoolSpec) -> f64 {
+/// The factor `c` that brings `[-bound, bound]` into `[0, 1]` with room for the errors of the tournament, whose
+/// maxima are each off by up to `epsilon`.
+pub(crate) fn scale(epsilon: f64, bound: f64, spec: &PoolSpec) -> f64 {
     let room = if spec.kernel() == 2 { 4.0 } else { 6.0 };
-    (1.0 - room * alpha.epsilon()) / (2.0 * bound)
+    (1.0 - room * epsilon) / (2.0 * bound)
 }
 
 /// Pairs off 4 or 9 values in row-major order.

@@ -83,9 +83,9 @@ pub struct NetworkArgs {
     #[arg(long)]
     pub list: bool,
 
-    /// Precision of the approximation in bits, 4 to 14
-    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
-    pub alpha: Alpha,
+    /// Precision of the approximation in bits: 4 to 14, or what --coefficients offers
+    #[arg(long, default_value_t = Alpha::MAX.bits(), value_parser = bits, allow_negative_numbers = true)]
+    pub alpha: u8,
 
     /// Bound of ReLU's approximation range [-B, B]
     #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 50.0, value_parser = bound, allow_negative_numbers = true)]
@@ -153,8 +153,8 @@ pub struct DemoArgs {
     pub backbone: String,
 
     /// Only this precision, and in full
-    #[arg(long)]
-    pub alpha: Option<Alpha>,
+    #[arg(long, value_parser = bits, allow_negative_numbers = true)]
+    pub alpha: Option<u8>,
 
     /// Smallest bound of ReLU's approximation range to consider
     #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 5.0, value_parser = bound, allow_negative_numbers = true)]
@@ -173,6 +173,10 @@ pub struct CommonArgs {
     /// What replaces the activations
     #[arg(long, alias = "approx_method", value_name = "METHOD", default_value = "proposed")]
     pub approx_method: Method,
+
+    /// Polynomials from this file instead of the published ones (`cargo xtask coefficients` writes some)
+    #[arg(long, value_name = "FILE.json")]
+    pub coefficients: Option<PathBuf>,
 
     /// Images at a time
     #[arg(long, alias = "batch_inf", value_name = "N", default_value = "128")]
@@ -219,6 +223,10 @@ impl Method {
     pub fn name(self) -> String {
         self.to_possible_value().expect("no method is hidden").get_name().to_owned()
     }
+}
+
+fn bits(text: &str) -> Result<u8, String> {
+    text.trim().parse().or_else(|_| text.parse::<Alpha>().map(Alpha::bits)).map_err(|e| e.to_string())
 }
 
 fn step(text: &str) -> Result<f64, String> {

@@ -12,6 +12,7 @@ use approx_models::{ActivationPolicy, Backbone, Weights};
 use minimax_coeffs::Alpha;
 
 use crate::args::{DemoArgs, Method};
+use crate::compositions::Compositions;
 use crate::run::{Subjects, check_outputs};
 use crate::{display, inputs};
 
@@ -26,6 +27,9 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     if table && args.common.logits.is_some() {
         bail!("--logits takes one precision: choose it with --alpha");
     }
+    let compositions = Compositions::open(args.common.coefficients.as_deref())?;
+    let composition = compositions.get(args.alpha.unwrap_or(Alpha::MAX.bits()));
+    let composition = if table { None } else { Some(composition?) };
     let device = inputs::device(&args.common)?;
     let images = demo::images().truncated(args.common.limit.map_or(usize::MAX, NonZeroUsize::get));
     let backbone = Backbone::find("cifar10", &args.backbone)?;
@@ -42,20 +46,29 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     };
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
     print(&display::subject(&subjects))?;
-    if table {
-        return print_table(&mut subjects, search, observer);
-    }
+    let Some(composition) = composition else {
+        return print_table(&mut subjects, &compositions, search, observer);
+    };
     let exact = subjects.exact(observer)?;
-    let outcome = subjects.approximate(&exact, args.alpha.unwrap_or(Alpha::MAX), search, observer)?;
+    let outcome = subjects.approximate(&exact, composition, search, observer)?;
     print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
 
-fn print_table(subjects: &mut Subjects, search: Search, observer: &dyn Observer) -> Result<()> {
+fn print_table(
+    subjects: &mut Subjects,
+    compositions: &Compositions,
+    search: Search,
+    observer: &dyn Observer,
+) -> Result<()> {
     let exact = subjects.exact(observer)?;
     let mut reports: Vec<Report> = Vec::new();
-    for alpha in Alpha::all().filter(|alpha| alpha.bits() >= FIRST_ALPHA) {
-        let report = subjects.approximate(&exact, alpha, search, observer)?.report;
+    for alpha in compositions.alphas().into_iter().filter(|alpha| *alpha >= FIRST_ALPHA) {
+        if !compositions.suits_float32(alpha) {
+            eprintln!("note: alpha {alpha} needs more than float32 and is left out");
+            continue;
+        }
+        let report = subjects.approximate(&exact, compositions.get(alpha)?, search, observer)?.report;
         if reports.is_empty() {
             print(&display::table_header(&report))?;
         }

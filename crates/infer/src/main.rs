@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `args` | the command line |
+//! | `compositions` | the polynomials: published, or from a file |
 //! | `inputs` | weights, data and device |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
@@ -10,6 +11,7 @@
 //! | `progress` | bars on a terminal, lines elsewhere |
 
 mod args;
+mod compositions;
 mod demo;
 mod display;
 mod inputs;

@@ -9,11 +9,11 @@ use approx_eval::{
     ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, Report, Search, approximate_pass,
     exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use candle_core::Device;
-use minimax_coeffs::Alpha;
 
 use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs};
+use crate::compositions::Compositions;
 use crate::{display, inputs};
 
 /// A network and what to evaluate it on.
@@ -36,15 +36,15 @@ pub struct Outcome {
 
 /// `infer cifar10`.
 pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
-    let Some((backbone, device)) = prepare("cifar10", args)? else { return Ok(()) };
+    let Some((backbone, composition, device)) = prepare("cifar10", args)? else { return Ok(()) };
     let (weights, weights_file) = inputs::weights(args, backbone, &device)?;
     let images = inputs::cifar10_images(args)?;
-    evaluate(args, backbone, weights, weights_file, &images, Normalization::CIFAR10, observer)
+    evaluate(args, backbone, composition, weights, weights_file, &images, Normalization::CIFAR10, observer)
 }
 
 /// `infer imagenet`.
 pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
-    let Some((backbone, device)) = prepare("imagenet", &args.network)? else { return Ok(()) };
+    let Some((backbone, composition, device)) = prepare("imagenet", &args.network)? else { return Ok(()) };
     // Unlike the weights, the images are not for anybody to fetch.
     let images = inputs::imagenet_images(args)?;
     let (weights, weights_file) = inputs::weights(&args.network, backbone, &device)?;
@@ -54,11 +54,20 @@ pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
             backbone.name()
         );
     }
-    evaluate(&args.network, backbone, weights, weights_file, &images, Normalization::IMAGENET, observer)
+    evaluate(
+        &args.network,
+        backbone,
+        composition,
+        weights,
+        weights_file,
+        &images,
+        Normalization::IMAGENET,
+        observer,
+    )
 }
 
-/// The network and the device, if one is to be evaluated.
-fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbone, Device)>> {
+/// The network, the polynomials and the device, if one is to be evaluated.
+fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbone, Composition, Device)>> {
     if args.list {
         let names = Backbone::all(dataset).iter().map(Backbone::name);
         print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
@@ -66,12 +75,14 @@ fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbon
     }
     let backbone = Backbone::find(dataset, args.backbone())?;
     check_outputs(&args.common)?;
-    Ok(Some((backbone, inputs::device(&args.common)?)))
+    let composition = Compositions::open(args.common.coefficients.as_deref())?.get(args.alpha)?;
+    Ok(Some((backbone, composition, inputs::device(&args.common)?)))
 }
 
 fn evaluate(
     args: &NetworkArgs,
     backbone: &'static Backbone,
+    composition: Composition,
     weights: Weights,
     weights_file: WeightsFile,
     images: &dyn ImageSource,
@@ -93,7 +104,7 @@ fn evaluate(
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
-    let outcome = subjects.approximate(&exact, args.alpha, search, observer)?;
+    let outcome = subjects.approximate(&exact, composition, search, observer)?;
     print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
@@ -122,13 +133,13 @@ impl<'a> Subjects<'a> {
     pub fn approximate(
         &mut self,
         exact: &Pass,
-        alpha: Alpha,
+        composition: Composition,
         search: Search,
         observer: &dyn Observer,
     ) -> Result<Outcome> {
         let method = self.args.approx_method;
         let policy = |bounds: Bounds| match method {
-            Method::Proposed => ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool),
+            Method::Proposed => ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool),
             Method::Square => ActivationPolicy::square(),
             Method::ReluAq => ActivationPolicy::relu_aq(),
         };
@@ -146,7 +157,7 @@ impl<'a> Subjects<'a> {
             dataset: self.dataset.to_owned(),
             backbone: self.backbone.name().to_owned(),
             method: method.name(),
-            alpha: (method == Method::Proposed).then_some(alpha),
+            composition: (method == Method::Proposed).then_some(composition),
             weights: self.weights_file.clone(),
             batch_size: self.args.batch_inf.get(),
             threads: rayon::current_num_threads(),

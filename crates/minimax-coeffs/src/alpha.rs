@@ -19,6 +19,13 @@ pub struct AlphaError {
     given: String,
 }
 
+impl AlphaError {
+    /// What was given.
+    pub fn given(&self) -> &str {
+        &self.given
+    }
+}
+
 impl Alpha {
     /// The least precise published table.
     pub const MIN: Alpha = Alpha(4);

@@ -12,32 +12,57 @@ pub struct Cost {
     pub non_scalar_multiplications: u32,
 }
 
-/// Non-scalar multiplications of odd degrees 3, 5, …, 31 at least depth.
-const ODD_BSGS_MULTIPLICATIONS: [u32; 15] = [2, 3, 5, 5, 6, 7, 8, 8, 8, 9, 9, 10, 10, 11, 12];
-
 impl Cost {
     /// One multiplication of two ciphertexts.
     pub const ONE_MULTIPLICATION: Cost = Cost { depth: 1, non_scalar_multiplications: 1 };
 
-    /// The cost of an odd polynomial by the odd baby-step giant-step algorithm with optimal level consumption:
-    /// depth `⌈log2(degree + 1)⌉`, and the non-scalar multiplications listed by E. Lee, J.-W. Lee, J.-S. No and
-    /// Y.-S. Kim, "Minimax Approximation of Sign Function by Composite Polynomial for Homomorphic Comparison"
-    /// (ePrint 2020/834), for degrees up to 31.
+    /// The largest degree whose cost is known.
+    pub const MAX_DEGREE: usize = 63;
+
+    /// The cost of an odd polynomial by the odd baby-step giant-step algorithm with optimal level consumption
+    /// (E. Lee, J.-W. Lee, J.-S. No and Y.-S. Kim, "Minimax Approximation of Sign Function by Composite Polynomial
+    /// for Homomorphic Comparison", ePrint 2020/834): depth `⌈log2(degree + 1)⌉` and the fewest non-scalar
+    /// multiplications at that depth. Those of degrees up to 31 are the ones that the paper lists.
     ///
-    /// `None` for an even degree or one above 31. Degree 1 costs a level and no non-scalar multiplication.
+    /// `None` for an even degree or one above 63. Degree 1 costs a level and no non-scalar multiplication.
     pub fn of_odd_polynomial(degree: usize) -> Option<Cost> {
-        if degree.is_multiple_of(2) || degree > 31 {
+        if degree.is_multiple_of(2) || degree > Self::MAX_DEGREE {
             return None;
         }
-        let non_scalar_multiplications = match degree {
-            1 => 0,
-            _ => ODD_BSGS_MULTIPLICATIONS[(degree - 3) / 2],
-        };
-        Some(Cost {
-            depth: (degree + 1).ilog2() + u32::from(!(degree + 1).is_power_of_two()),
-            non_scalar_multiplications,
-        })
+        let depth = (degree + 1).next_power_of_two().ilog2();
+        let non_scalar_multiplications = if degree == 1 { 0 } else { bsgs_multiplications(degree, depth) };
+        Some(Cost { depth, non_scalar_multiplications })
     }
+}
+
+/// The fewest non-scalar multiplications for an odd polynomial at this depth.
+///
+/// Computed first are the baby steps `x, x³, …, x^(2^l − 1)` and the giant steps `x², x⁴, …, x^(2^(m − 1))`:
+/// `2^(l−1) − 1` and `m − 1` multiplications, where `l ≤ m`, so that baby steps come from giant ones. Then a polynomial `p` of degree `i` is split at a giant step
+/// `g = 2^k`, `p = q · x^g + r`, where `q` is odd of degree `i − g` and has to be ready a level earlier, and `r` is
+/// odd of degree `g − 1`. Where the powers are at hand in time (`x^i` takes `⌈log2 i⌉` levels, its coefficient one
+/// more), a polynomial is a sum of baby steps, without a multiplication.
+fn bsgs_multiplications(degree: usize, depth: u32) -> u32 {
+    const IMPOSSIBLE: u32 = u32::MAX / 4;
+    let levels = depth as usize;
+    let mut fewest = IMPOSSIBLE;
+    for (l, m) in (1..=levels).flat_map(|l| (l..=levels).map(move |m| (l, m))) {
+        // At [level][i]: multiplications for a polynomial of degree i that is ready at this level.
+        let mut count = vec![vec![IMPOSSIBLE; degree + 1]; levels + 1];
+        for level in 1..=levels {
+            for i in (1..=degree).step_by(2) {
+                let is_baby = i < 1 << l && i <= 1 << (level - 1);
+                // x^(2^k) is ready at level k; the product with it is ready at `level`.
+                let splits = (1..m).filter(|&k| k < level && 1 << k < i);
+                let by_split =
+                    splits.map(|k| count[level - 1][i - (1 << k)] + count[level][(1 << k) - 1] + 1).min();
+                count[level][i] = if is_baby { 0 } else { by_split.unwrap_or(IMPOSSIBLE).min(IMPOSSIBLE) };
+            }
+        }
+        let powers = (1 << (l - 1)) + m as u32 - 2;
+        fewest = fewest.min(powers + count[levels][degree]);
+    }
+    fewest
 }
 
 impl Add for Cost {
@@ -58,13 +83,33 @@ mod tests {
 
     #[test]
     fn depth_is_the_logarithm_of_the_degree_rounded_up() {
-        for (degree, depth) in
-            [(1, 1), (3, 2), (5, 3), (7, 3), (9, 4), (13, 4), (15, 4), (17, 5), (27, 5), (31, 5)]
-        {
+        for (degree, depth) in [
+            (1, 1),
+            (3, 2),
+            (5, 3),
+            (7, 3),
+            (9, 4),
+            (13, 4),
+            (15, 4),
+            (17, 5),
+            (27, 5),
+            (31, 5),
+            (33, 6),
+            (63, 6),
+        ] {
             assert_eq!(Cost::of_odd_polynomial(degree).unwrap().depth, depth, "degree {degree}");
         }
-        for degree in [0, 2, 30, 33] {
+        for degree in [0, 2, 30, 64, 65] {
             assert_eq!(Cost::of_odd_polynomial(degree), None, "degree {degree}");
+        }
+    }
+
+    #[test]
+    fn multiplications_up_to_degree_31_are_the_papers() {
+        let listed = [2, 3, 5, 5, 6, 7, 8, 8, 8, 9, 9, 10, 10, 11, 12];
+        for (degree, multiplications) in (3..=31).step_by(2).zip(listed) {
+            let cost = Cost::of_odd_polynomial(degree).unwrap();
+            assert_eq!(cost.non_scalar_multiplications, multiplications, "degree {degree}");
         }
     }
 }

@@ -19,6 +19,14 @@ pub struct Decimal {
 pub struct DecimalError(String);
 
 impl Decimal {
+    /// 0.
+    pub const ZERO: Decimal = Decimal { negative: false, mantissa: 0, exponent: 0 };
+
+    /// `± mantissa · 10^exponent`.
+    pub fn new(negative: bool, mantissa: u128, exponent: i32) -> Self {
+        Self { negative, mantissa, exponent }
+    }
+
     /// Whether the number is below zero.
     pub fn is_negative(&self) -> bool {
         self.negative
@@ -44,7 +52,14 @@ impl Decimal {
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.negative { "-" } else { "" };
-        write!(f, "{sign}{}e{}", self.mantissa, self.exponent)
+        let digits = self.mantissa.to_string();
+        let (first, rest) = digits.split_at(1);
+        let point = if rest.is_empty() { "" } else { "." };
+        let exponent = i64::from(self.exponent) + rest.len() as i64;
+        match exponent {
+            0 => write!(f, "{sign}{first}{point}{rest}"),
+            _ => write!(f, "{sign}{first}{point}{rest}e{exponent}"),
+        }
     }
 }
 
@@ -82,6 +97,11 @@ mod tests {
         let d: Decimal = "-0.81872372642115644225e-46".parse().unwrap();
         assert_eq!((d.is_negative(), d.mantissa(), d.exponent()), (true, 81872372642115644225, -66));
         assert_eq!(d.to_f64(), -8.187_237_264_211_565e-47);
+        assert_eq!(d.to_string(), "-8.1872372642115644225e-47");
+        assert_eq!(
+            ["15", "0", "-7e3"].map(|t| t.parse::<Decimal>().unwrap().to_string()),
+            ["1.5e1", "0", "-7e3"]
+        );
         for bad in ["", "-", ".", "1e", "1.2.3", "0x10", "nan", "1e99999999999", "1 2"] {
             assert!(bad.parse::<Decimal>().is_err(), "{bad}");
         }

@@ -5,7 +5,8 @@
 //! max-pooling from `s_alpha = p_k ∘ … ∘ p_1`, a composition of low-degree odd minimax polynomials that
 //! approximates the sign function on `[-1, 1]`. This crate holds the published tables for a precision of
 //! `alpha` = 4 to 14 bits, evaluates them in float64, converts them between bases and tells what they cost in
-//! multiplicative depth. It depends on no tensor library.
+//! multiplicative depth. It depends on no tensor library. With the feature `generate` it makes tables that were never
+//! published, for any precision, degrees and margin, and proves bounds of their errors.
 //!
 //! | module | what |
 //! |---|---|
@@ -16,6 +17,26 @@
 //! | [`cost`] | [`Cost`]: multiplicative depth and non-scalar multiplications |
 //! | [`decimal`] | [`Decimal`]: a coefficient exactly as printed |
 //! | [`tables`] | the published tables and the parser of their text format |
+//! | [`target`] | [`Target`]: what a composition is to achieve |
+//!
+//! With the feature `json`:
+//!
+//! | module | what |
+//! |---|---|
+//! | `table_file` | `TableFile`: tables as JSON, with all that is known of them |
+//!
+//! With the feature `generate`, which needs big floats (docs/coefficients.md):
+//!
+//! | module | what |
+//! |---|---|
+//! | `real` | float64 and big floats under one trait |
+//! | `remez` | the best approximation of a function on a union of intervals |
+//! | `compose` | compositions of given degrees, and where their first interval should begin |
+//! | `error_curve`, `schedule` | which degrees: least depth, then fewest multiplications |
+//! | `generate` | `CompositeSign::generate`: all of it, to decimal tables |
+//! | `exact`, `certificate` | proven bounds, in exact binary arithmetic |
+//! | `chain`, `float32` | the scaled Chebyshev form, and what float32 makes of it |
+//! | `export` | source text for OpenFHE, Lattigo, HEIR, poulpy, NumPy and DESILO FHE |
 //!
 //! ```
 //! use minimax_coeffs::{Alpha, CompositeSign};
@@ -28,19 +49,66 @@
 //! assert_eq!(sign.relu_cost().depth, 3 + 3 + 4 + 1);
 //! # Ok::<(), minimax_coeffs::AlphaError>(())
 //! ```
+//!
+//! A table with more precision, and a margin for noise of 1e-6 after each component:
+//!
+//! ```
+//! # #[cfg(feature = "generate")] {
+//! use minimax_coeffs::{CompositeSign, Target, schedule};
+//!
+//! let target = Target::Relu { alpha: 16 };
+//! let found = schedule::search(target, 31, 1e-6)?;
+//! assert_eq!((found.cost.depth, found.cost.non_scalar_multiplications), (17, 31));
+//! let table = CompositeSign::generate(target, &found.degrees, 1e-6)?;
+//! let proven = table.record()?.certificates;
+//! assert_eq!((proven[0].delta, proven[1].delta), (0.0, 1e-6));
+//! assert!(proven.iter().all(|bound| bound.relu_error <= target.error()));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod alpha;
+#[cfg(feature = "generate")]
+pub mod certificate;
+#[cfg(feature = "generate")]
+pub mod chain;
+#[cfg(feature = "generate")]
+pub mod compose;
 pub mod composite;
 pub mod cost;
 pub mod decimal;
+#[cfg(feature = "generate")]
+pub mod error_curve;
+#[cfg(feature = "generate")]
+pub mod exact;
+#[cfg(feature = "generate")]
+pub mod export;
+#[cfg(feature = "generate")]
+pub mod float32;
+#[cfg(feature = "generate")]
+pub mod generate;
 pub mod nested;
 pub mod polynomial;
+#[cfg(feature = "generate")]
+pub mod real;
+#[cfg(feature = "generate")]
+pub mod remez;
+#[cfg(feature = "generate")]
+pub mod schedule;
+#[cfg(feature = "json")]
+pub mod table_file;
 pub mod tables;
+pub mod target;
 
 pub use alpha::{Alpha, AlphaError};
 pub use composite::CompositeSign;
 pub use cost::Cost;
 pub use decimal::Decimal;
+#[cfg(feature = "generate")]
+pub use generate::Generated;
 pub use nested::NestedForm;
 pub use polynomial::OddPolynomial;
+#[cfg(feature = "json")]
+pub use table_file::TableFile;
 pub use tables::{Table, TableError};
+pub use target::Target;

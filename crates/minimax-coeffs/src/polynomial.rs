@@ -60,7 +60,7 @@ impl OddPolynomial {
     /// # Accuracy
     /// As for [`OddPolynomial::eval`], the rounding error is about `1e-16 · Σ |c_k| radius^k`. That sum is below
     /// 1e8 for all published components but the second of alpha 14, where it is 7e9 (error below 1e-6, which
-    /// the third component then flattens to below 1e-8).
+    /// the third component then flattens to below 2e-8).
     pub fn chebyshev_basis(&self, radius: f64) -> Vec<f64> {
         let mut scale = radius;
         let scaled = self.odd.iter().flat_map(|&c| {

@@ -58,7 +58,7 @@ pub enum TableError {
         value: f64,
     },
     /// A degree whose cost is not known.
-    #[error("degrees {0:?}: only odd degrees up to 31 are supported")]
+    #[error("degrees {0:?}: only odd degrees up to 63 are supported")]
     UnsupportedDegrees(Vec<usize>),
 }
 
@@ -92,6 +92,13 @@ impl Table {
         let mut rest = coefficients.as_slice();
         let components = degrees.iter().map(|d| rest.split_off(..=*d).expect("counted").to_vec()).collect();
         Ok(Self { components })
+    }
+
+    /// The table of odd components with these coefficients of `x, x³, x⁵, …`.
+    #[cfg(feature = "generate")]
+    pub(crate) fn of_odd(components: Vec<Vec<Decimal>>) -> Self {
+        let with_even = |odd: Vec<Decimal>| odd.into_iter().flat_map(|c| [Decimal::ZERO, c]).collect();
+        Self { components: components.into_iter().map(with_even).collect() }
     }
 
     /// The coefficients of each component, in order of application, constant term first, as printed.
@@ -155,7 +162,7 @@ mod tests {
             ("degrees 3\n0\n1\nx\n2\n", "line 4: `x` is not a decimal number"),
             ("degrees 3\n0\n1\n0\n", "call for 4 coefficients, the table has 3"),
             ("degrees 1\n0.5\n1\n", "component 1: the coefficient of x^0 is 5e-1"),
-            (&format!("degrees 33\n{}", "0\n1\n".repeat(17)), "degrees [33]: only odd degrees up to 31"),
+            (&format!("degrees 65\n{}", "0\n1\n".repeat(33)), "degrees [65]: only odd degrees up to 63"),
         ];
         for (text, expected) in cases {
             let error = Table::parse(text).and_then(|t| t.composite()).unwrap_err().to_string();
