@@ -236,36 +236,37 @@ impl Replacement {
     fn new(site: &Site, policy: &ActivationPolicy) -> Result<Self> {
         let name = site.name();
         let exact_outside = policy.outside == Outside::Exact;
-        Ok(match &site.slot {
+        let relu = |relu: Result<MinimaxRelu, OpError>, bound: f64| -> Result<Self> {
+            let relu = relu.map_err(at(name))?;
+            let relu = if exact_outside { relu.with_exact_outside() } else { relu };
+            Ok(Self::Relu(relu.into(), Some(bound)))
+        };
+        let pool = |pool: Result<MinimaxMaxPool, OpError>, bound: f64| -> Result<Self> {
+            let pool = pool.map_err(at(name))?;
+            let pool = if exact_outside { pool.with_exact_outside() } else { pool };
+            Ok(Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound)))
+        };
+        match &site.slot {
             Slot::Relu(_) => match policy.relu_at(name) {
-                ReluPolicy::Exact => Self::Relu(Activation::RELU, None),
-                ReluPolicy::Square => Self::Relu(Activation::SQUARE, None),
-                ReluPolicy::ReluAq => Self::Relu(Activation::RELU_AQ, None),
-                ReluPolicy::Minimax { alpha, bound } => {
-                    let relu = MinimaxRelu::new(alpha, bound).map_err(at(name))?;
-                    let relu = if exact_outside { relu.with_exact_outside() } else { relu };
-                    Self::Relu(relu.into(), Some(bound))
-                }
+                ReluPolicy::Exact => Ok(Self::Relu(Activation::RELU, None)),
+                ReluPolicy::Square => Ok(Self::Relu(Activation::SQUARE, None)),
+                ReluPolicy::ReluAq => Ok(Self::Relu(Activation::RELU_AQ, None)),
+                ReluPolicy::Minimax { alpha, bound } => relu(MinimaxRelu::new(alpha, bound), bound),
                 ReluPolicy::Composite { composition, bound } => {
-                    let relu = MinimaxRelu::from_composite(composition.sign(), bound).map_err(at(name))?;
-                    Self::Relu(relu.into(), Some(bound))
+                    relu(MinimaxRelu::from_composite(composition.sign(), bound), bound)
                 }
             },
             Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
-                MaxPoolPolicy::Exact => Self::MaxPool(MaxPoolFunction::Exact, None),
+                MaxPoolPolicy::Exact => Ok(Self::MaxPool(MaxPoolFunction::Exact, None)),
                 MaxPoolPolicy::Minimax { alpha, bound } => {
-                    let pool = MinimaxMaxPool::new(alpha, bound, *spec).map_err(at(name))?;
-                    let pool = if exact_outside { pool.with_exact_outside() } else { pool };
-                    Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound))
+                    pool(MinimaxMaxPool::new(alpha, bound, *spec), bound)
                 }
                 MaxPoolPolicy::Composite { composition, bound } => {
                     let (sign, epsilon) = (composition.sign(), composition.epsilon());
-                    let pool =
-                        MinimaxMaxPool::from_composite(sign, epsilon, bound, *spec).map_err(at(name))?;
-                    Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound))
+                    pool(MinimaxMaxPool::from_composite(sign, epsilon, bound, *spec), bound)
                 }
             },
-        })
+        }
     }
 
     fn apply(self, site: &mut Site) {
