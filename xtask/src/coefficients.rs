@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use minimax_coeffs::certificate::{CertificateError, certify};
 use minimax_coeffs::compose::{PUBLISHED_ETA, PUBLISHED_FACTORS};
 use minimax_coeffs::export::Format;
 use minimax_coeffs::generate::WORKING_DIGITS;
@@ -206,7 +207,10 @@ fn committed_files() -> Result<Vec<(String, String)>> {
     let mut files = vec![
         ("crates/minimax-coeffs/tables/published.json".to_owned(), Format::Json.render(&published)?),
         ("crates/minimax-coeffs/tables/eta_1e-6.json".to_owned(), Format::Json.render(&generated)?),
-        ("docs/coefficients/tables.md".to_owned(), markdown(&published, &generated)),
+        (
+            "docs/coefficients/tables.md".to_owned(),
+            markdown(&published, &generated)? + &noise(&of(&published, 14)?)?,
+        ),
     ];
     for alpha in [7, 10, 14] {
         let text = Format::Desilo.render(&[of(&published, alpha)?])?;
@@ -221,7 +225,7 @@ fn committed_files() -> Result<Vec<(String, String)>> {
 }
 
 /// The published tables beside the generated ones.
-fn markdown(published: &[Record], generated: &[Record]) -> String {
+fn markdown(published: &[Record], generated: &[Record]) -> Result<String> {
     let mut text = String::from(
         "# Proven errors of the tables\n\n\
          Written by `cargo xtask coefficients --update`. Errors are those of ReLU on [-1, 1], proven\n\
@@ -272,7 +276,42 @@ fn markdown(published: &[Record], generated: &[Record]) -> String {
     text += &format!(
         "\nThe published margin is 2^-22 = {PUBLISHED_ETA:.1e}. \"float32 adds\" is measured, with the nested form that the ops use.\n"
     );
-    text
+    Ok(text)
+}
+
+/// What a disturbance does to alpha 14, with the published margin and with larger ones.
+fn noise(published: &Record) -> Result<String> {
+    const ETAS: [f64; 3] = [1e-6, 1e-5, 1e-4];
+    const DELTAS: [f64; 6] = [0.0, PUBLISHED_ETA, 1e-6, 1e-5, 1e-4, 1e-3];
+    let mut text = format!(
+        "\n## Noise\n\nThe proven error of ReLU with degrees {}, where each component's output is off by up to delta, for the published\n\
+         table and for generated ones with larger margins eta.\n\n| delta | published, eta = 2^-22 |",
+        list(&published.degrees)
+    );
+    let mut compositions = vec![(published.composite(), published.components[0].interval[0])];
+    for eta in ETAS {
+        text += &format!(" eta = {eta:e} |");
+        let generated = CompositeSign::generate(published.target, &published.degrees, eta)?;
+        compositions.push((Ok(generated.composite()), generated.components[0].interval[0]));
+    }
+    text += "\n|---|---|---|---|---|\n";
+    for delta in DELTAS {
+        text += &match delta {
+            PUBLISHED_ETA => "| 2^-22 |".to_owned(),
+            0.0 => "| 0 |".to_owned(),
+            delta => format!("| {delta:e} |"),
+        };
+        for (sign, start) in &compositions {
+            let sign = sign.as_ref().map_err(|reason| anyhow!("{reason}"))?;
+            text += &match certify(sign, *start, delta) {
+                Ok(proven) => format!(" {:.2e} = 2^{:.2} |", proven.relu_error, proven.relu_error.log2()),
+                Err(CertificateError::SignLost { .. }) => " the sign is lost |".to_owned(),
+                Err(error) => return Err(error.into()),
+            };
+        }
+        text += "\n";
+    }
+    Ok(text)
 }
 
 fn list(degrees: &[usize]) -> String {

@@ -338,12 +338,80 @@ fn without_a_connection_the_addresses_for_a_browser_are_told() {
     }
 }
 
+/// `cargo xtask coefficients`, which has no root.
+fn coefficients(folder: &Path, arguments: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let Output { status, stdout, stderr } =
+        command.arg("coefficients").args(arguments).current_dir(folder).output().unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
 #[test]
-fn the_help_names_both_commands() {
+fn coefficients_are_written_whole_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--alpha", "7", "--format", "numpy", "--output", "new/seven.py"];
+    let check = [&arguments[..], &["--check"]].concat();
+    let file = folder.path().join("new/seven.py");
+    let (success, _, stderr) = coefficients(folder.path(), &check);
+    assert!(!success && stderr.ends_with("error: new/seven.py is stale\n") && !file.exists(), "{stderr}");
+    let (success, stdout, stderr) = coefficients(folder.path(), &arguments);
+    assert!(
+        success && stdout.is_empty() && stderr.contains("ReLU within 2^-7: degrees 7, 7, depth 6"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("= 2^-7.059: certified\n") && stderr.contains("disturbed by 1e-6: certified\n"));
+    let (success, _, stderr) = coefficients(folder.path(), &check);
+    assert!(success && stderr.ends_with("new/seven.py is current\n"), "{stderr}");
+    let (_, stdout, _) = coefficients(folder.path(), &arguments[..4]);
+    assert_eq!(stdout, fs::read_to_string(&file).unwrap());
+    fs::write(&file, stdout.replacen("0.", "1.", 1)).unwrap();
+    assert!(!coefficients(folder.path(), &check).0);
+    assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+}
+
+#[test]
+fn coefficients_that_make_no_sense_are_refused_with_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, message) in [
+        (&[][..], "say how precise: --alpha BITS, or --precision BITS --epsilon EPSILON"),
+        (&["--alpha", "0"], "the precision is 0 bits, but must be from 1 to 26"),
+        (&["--alpha", "9-8"], "the range 9-8 is empty"),
+        (&["--alpha", "x"], "`x` is not a whole number of bits"),
+        (
+            &["--alpha", "15", "--published"],
+            "alpha is 15, but the published tables cover whole numbers from 4 to 14",
+        ),
+        (&["--alpha", "10", "--degrees", "7,8"], "degree 8: components have odd degrees from 1 to 63"),
+        (&["--alpha", "10", "--degrees", "0"], "degree 0: components"),
+        (&["--alpha", "10", "--degrees", "7,7"], "degrees [7, 7] do not reach ReLU within 2^-10"),
+        (&["--alpha", "10", "--max-degree", "30"], "the largest degree is 30"),
+        (&["--alpha", "10", "--eta", "-1"], "the margin eta is -1e0"),
+        (&["--alpha", "10", "--format", "seal"], "there is no format `seal`; known are: json, openfhe"),
+        (&["--alpha", "10", "--digits", "5"], "5 is not in 20..=1000"),
+        (
+            &["--alpha", "10", "--digits", "20"],
+            "20 working digits are too few for component 1 with error 8.7e-1:",
+        ),
+        (&["--precision", "10"], "--epsilon"),
+        (&["--precision", "10", "--epsilon", "1.5"], "epsilon is 1.5, but must be at least 1e-9 and below 1"),
+        (&["--alpha", "6-7", "--format", "heir"], "the format heir holds one table, not 2"),
+        (&["--alpha", "6", "--check"], "--check needs --output"),
+        (&["--alpha", "6", "--output", "/proc/no/such.json"], "writing /proc/no/such.json: "),
+    ] {
+        let (success, stdout, stderr) = coefficients(folder.path(), arguments);
+        assert!(!success && stdout.is_empty(), "{arguments:?}: {stdout}");
+        assert!(stderr.contains("error: ") && stderr.contains(message), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_help_names_all_commands() {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    for line in ["Usage: cargo xtask <COMMAND>", "fetch-params", "fetch-data"] {
+    for line in ["Usage: cargo xtask <COMMAND>", "fetch-params", "fetch-data", "coefficients"] {
         assert!(help.contains(line), "{help}");
     }
 }

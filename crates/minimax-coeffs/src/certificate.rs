@@ -34,7 +34,7 @@ pub enum CertificateError {
     },
     /// A component's values reach 0, so that the sign is lost.
     #[error(
-        "component {component} gives values from {least:.4e} on where outputs are disturbed by {delta:?}, and the sign is lost"
+        "component {component} gives values from {least:.4e} on where outputs are disturbed by {delta}, and the sign is lost"
     )]
     SignLost {
         /// 1-based.

@@ -73,7 +73,7 @@ pub enum ComposeError {
         eta: f64,
     },
     /// The approximation of a component fails.
-    #[error("component {component} (degree {degree} on [{left:e}, {right:e}]): {source}")]
+    #[error("component {component} (degree {degree} on [{left:e}, {right:e}]): {reason}")]
     Remez {
         /// 1-based.
         component: usize,
@@ -84,7 +84,7 @@ pub enum ComposeError {
         /// Of its interval.
         right: f64,
         /// What failed.
-        source: RemezError,
+        reason: RemezError,
     },
 }
 
@@ -140,12 +140,12 @@ pub fn compose<T: Real>(
             }
             interval = [one.clone() - &reach, one.clone() + &reach];
         }
-        let minimax = sign_minimax(&interval, degree, tolerance).map_err(|source| ComposeError::Remez {
+        let minimax = sign_minimax(&interval, degree, tolerance).map_err(|reason| ComposeError::Remez {
             component: index + 1,
             degree,
             left: interval[0].as_f64(),
             right: interval[1].as_f64(),
-            source,
+            reason,
         })?;
         components.push(Component { interval: interval.clone(), minimax });
     }
@@ -200,7 +200,7 @@ pub fn balanced_start(degrees: &[usize], eta: f64) -> Result<f64, ComposeError> 
         // Too close to 0 the margin leaves nothing to the second component.
         Err(ComposeError::NothingLeft { .. }) => Ok(true),
         // Far from 0 the last components have errors below what float64 resolves.
-        Err(ComposeError::Remez { source: RemezError::Unresolved { .. }, .. }) => Ok(false),
+        Err(ComposeError::Remez { reason: RemezError::Unresolved { .. }, .. }) => Ok(false),
         Err(error) => Err(error),
     };
     let (mut low, mut high) = (SMALLEST_START.ln(), LARGEST_START.ln());

@@ -3,11 +3,13 @@
 use crate::alpha::Alpha;
 use crate::certificate::{CertificateError, certify};
 use crate::chain::Chain;
-use crate::compose::{ComposeError, PUBLISHED_ETA, PUBLISHED_FACTORS, balanced_start, compose, relu_errors};
+use crate::compose::{
+    Component, ComposeError, PUBLISHED_ETA, PUBLISHED_FACTORS, balanced_start, compose, relu_errors,
+};
 use crate::composite::CompositeSign;
 use crate::decimal::Decimal;
 use crate::float32;
-use crate::real::{Real, big, bits_of_digits, to_decimal};
+use crate::real::{Big, Real, big, bits_of_digits, from_decimal, to_decimal};
 use crate::table_file::{ComponentRecord, Record};
 use crate::tables::Table;
 use crate::target::{Target, TargetError};
@@ -18,6 +20,8 @@ pub const WORKING_DIGITS: u32 = 60;
 pub const PRINTED_DIGITS: usize = 25;
 /// Errors at the alternation points are equal to this part of themselves.
 pub const EQUIOSCILLATION: f64 = 1e-30;
+/// The same with the coefficients as printed.
+pub const PRINTED_EQUIOSCILLATION: f64 = 1e-9;
 /// Steps of the factor `f` of a first interval `[f · 2^-alpha, 1]`.
 const FACTOR_STEP: f64 = 1e-3;
 
@@ -56,6 +60,23 @@ pub enum GenerateError {
     /// There is no such composition.
     #[error(transparent)]
     Compose(#[from] ComposeError),
+    /// The working digits are too few.
+    #[error(
+        "{digits} working digits are too few for component {component} with error {error:.1e}: the errors at the alternation \
+         points differ by {spread:.1e} of themselves, as printed by {printed:.1e}; take more digits"
+    )]
+    Digits {
+        /// As given.
+        digits: u32,
+        /// 1-based.
+        component: usize,
+        /// Its largest error.
+        error: f64,
+        /// By how much the errors differ, as a part of them; at most [`EQUIOSCILLATION`] is accepted.
+        spread: f64,
+        /// The same for the coefficients as printed; at most [`PRINTED_EQUIOSCILLATION`] is accepted.
+        printed: f64,
+    },
     /// The degrees are too small.
     #[error("degrees {degrees:?} do not reach {target}: with the margin {eta:e} the error is {error:.4e} (2^{:.2})", error.log2())]
     Missed {
@@ -75,14 +96,14 @@ pub enum GenerateError {
 pub enum RecordError {
     /// A bound cannot be proven.
     #[error(
-        "nothing can be proven of degrees {degrees:?} with coefficients rounded to float64: {source}; smaller degrees or \
+        "nothing can be proven of degrees {degrees:?} with coefficients rounded to float64: {reason}; smaller degrees or \
          a larger margin may help"
     )]
     Certificate {
         /// Of the components.
         degrees: Vec<usize>,
         /// Which bound, and why.
-        source: CertificateError,
+        reason: CertificateError,
     },
     /// The polynomials reach the target, but not with coefficients in float64.
     #[error(
@@ -163,8 +184,16 @@ impl Generated {
         let printed = components
             .iter()
             .map(|c| c.minimax.power_basis().iter().map(|c| to_decimal(c, PRINTED_DIGITS)).collect());
-        let table = Table::of_odd(printed.collect());
-        let summary = |c: &crate::compose::Component<crate::real::Big>| ComponentSummary {
+        let printed: Vec<Vec<Decimal>> = printed.collect();
+        for (index, (component, printed)) in components.iter().zip(&printed).enumerate() {
+            let (spread, error) = (component.minimax.spread, component.minimax.error.as_f64());
+            let printed = printed_spread(component, printed);
+            if spread > EQUIOSCILLATION || printed > PRINTED_EQUIOSCILLATION {
+                return Err(GenerateError::Digits { digits, component: index + 1, error, spread, printed });
+            }
+        }
+        let table = Table::of_odd(printed);
+        let summary = |c: &Component<Big>| ComponentSummary {
             interval: [c.interval[0].as_f64(), c.interval[1].as_f64()],
             error: c.minimax.error.as_f64(),
             spread: c.minimax.spread,
@@ -205,7 +234,7 @@ impl Generated {
         let certificates =
             deltas.iter().map(|&delta| certify(&sign, start, delta)).collect::<Result<Vec<_>, _>>();
         let certificates =
-            certificates.map_err(|source| RecordError::Certificate { degrees: degrees.clone(), source })?;
+            certificates.map_err(|reason| RecordError::Certificate { degrees: degrees.clone(), reason })?;
         let proven = match self.target {
             Target::Relu { .. } => certificates[0].relu_error,
             Target::Sign { .. } => certificates[0].sign_error,
@@ -239,4 +268,20 @@ impl Generated {
     pub fn degrees(&self) -> Vec<usize> {
         self.table.components().iter().map(|c| c.len() - 1).collect()
     }
+}
+
+/// By how much the errors of the printed polynomial at the alternation points differ from the error that it is said
+/// to have, as a part of that; in twice the precision.
+fn printed_spread(component: &Component<Big>, printed: &[Decimal]) -> f64 {
+    let error = &component.minimax.error;
+    let bits = 2 * error.precision();
+    let coefficients: Vec<Big> = printed.iter().map(|c| from_decimal(c, bits)).collect();
+    let differences = component.minimax.reference.iter().map(|x| {
+        let x = x.clone().with_precision(bits).value();
+        let y = x.clone() * &x;
+        let p = coefficients.iter().rev().fold(x.lift(0.0), |sum, c| sum * &y + c) * &x;
+        let found = (p - &x.lift(1.0)).abs();
+        ((found - error) / error).abs().as_f64()
+    });
+    differences.fold(0.0, f64::max)
 }

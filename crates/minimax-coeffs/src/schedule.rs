@@ -137,12 +137,12 @@ impl Search {
             .step_by(2)
             .map(|degree| {
                 let cost = Cost::of_odd_polynomial(degree).expect("of a degree up to 63");
-                let curve = ErrorCurve::new(degree).map_err(|source| ComposeError::Remez {
+                let curve = ErrorCurve::new(degree).map_err(|reason| ComposeError::Remez {
                     component: 1,
                     degree,
                     left: f64::NAN,
                     right: f64::NAN,
-                    source,
+                    reason,
                 })?;
                 let (depth, multiplications) =
                     (cost.depth as usize, cost.non_scalar_multiplications as usize);

@@ -5,7 +5,7 @@ use minimax_coeffs::real::{Big, Real, big, bits_of_digits, from_decimal};
 use minimax_coeffs::remez::{Parity, Problem, RemezError};
 use minimax_coeffs::schedule;
 use minimax_coeffs::target::Target;
-use minimax_coeffs::{Alpha, CompositeSign, tables};
+use minimax_coeffs::{Alpha, CompositeSign, Generated, tables};
 use proptest::prelude::*;
 
 fn bits() -> usize {
@@ -194,6 +194,17 @@ fn bad_input_is_refused_with_numbers() {
         let error = problem.solve(1e-9).unwrap_err();
         assert!(matches!(error, RemezError::Intervals { .. }), "{error}");
     }
+}
+
+#[test]
+fn too_few_working_digits_are_told_and_more_change_nothing() {
+    let target = Target::Relu { alpha: 14 };
+    let with = |digits| Generated::with_digits(target, &[15, 27, 29], 1e-6, digits);
+    for digits in [1, 15, 25, 33] {
+        let error = with(digits).unwrap_err().to_string();
+        assert!(error.contains("digits"), "{error}");
+    }
+    assert_eq!(with(60).unwrap().table, with(120).unwrap().table);
 }
 
 #[test]
