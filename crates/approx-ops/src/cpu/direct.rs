@@ -36,27 +36,26 @@ pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
     let panel_len = geometry.kernel.0 * row(geometry) * BLOCK;
     let mut packed = vec![0.0; panels * panel_len];
     packed.par_chunks_mut(panel_len).enumerate().for_each(|(panel, packed)| {
-        for (w, place) in weights_of(geometry, panel) {
-            packed[place] = weight[w];
-        }
+        for_each_weight(geometry, panel, |w, place| packed[place] = weight[w]);
     });
     packed
 }
 
-/// For each number of a panel's weights: where it is in all of them, and where in the packed panel.
-pub(super) fn weights_of(geometry: &Geometry, panel: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Calls `f` for each number of a panel's weights with where it is in all of them, and where in the packed panel.
+#[inline]
+pub(super) fn for_each_weight(geometry: &Geometry, panel: usize, mut f: impl FnMut(usize, usize)) {
     let Geometry { inputs, outputs, kernel: (height, width), .. } = *geometry;
-    let lanes = panel * BLOCK..((panel + 1) * BLOCK).min(outputs);
-    lanes.enumerate().flat_map(move |(lane, output)| {
-        (0..inputs).flat_map(move |input| {
-            (0..height).flat_map(move |y| {
-                (0..width).map(move |x| {
-                    let w = ((output * inputs + input) * height + y) * width + x;
-                    (w, ((y * width + x) * inputs + input) * BLOCK + lane)
-                })
-            })
-        })
-    })
+    let mut w = panel * BLOCK * inputs * height * width;
+    for lane in 0..BLOCK.min(outputs - panel * BLOCK) {
+        for input in 0..inputs {
+            for y in 0..height {
+                for x in 0..width {
+                    f(w, ((y * width + x) * inputs + input) * BLOCK + lane);
+                    w += 1;
+                }
+            }
+        }
+    }
 }
 
 /// Computes the whole result; gives the range of the activation's inputs.

@@ -17,7 +17,7 @@ use super::conv::{
     BLOCK, Convolution, Geometry, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
     add_outer_products, add_tile,
 };
-use super::direct::{Buffers, pad, row, weights_of};
+use super::direct::{Buffers, for_each_weight, pad, row};
 use crate::simd::SimdLevel;
 
 thread_local! {
@@ -123,9 +123,7 @@ fn unpack(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
     let (kernels, _) = build(outputs * numbers, BLOCK * numbers, |start, kernels| {
         let panel = start / (BLOCK * numbers);
         let sums = &sums[panel * numbers * BLOCK..][..numbers * BLOCK];
-        for (w, place) in weights_of(geometry, panel) {
-            kernels[w - start] = sums[place];
-        }
+        for_each_weight(geometry, panel, |w, place| kernels[w - start] = sums[place]);
     });
     kernels
 }

@@ -59,9 +59,11 @@ pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
     let mut kernels = vec![[[0.0; BLOCK]; 9]; panels * inputs];
     let of_panels = weight.par_chunks(BLOCK * inputs * 9);
     kernels.par_chunks_mut(inputs).zip(of_panels).for_each(|(kernels, weight)| {
-        for (i, kernel) in weight.as_chunks::<9>().0.iter().enumerate() {
-            for (lanes, &w) in kernels[i % inputs].iter_mut().zip(kernel) {
-                lanes[i / inputs] = w;
+        for (lane, weight) in weight.chunks_exact(inputs * 9).enumerate() {
+            for (lanes, kernel) in kernels.iter_mut().zip(weight.as_chunks::<9>().0) {
+                for (lanes, &w) in lanes.iter_mut().zip(kernel) {
+                    lanes[lane] = w;
+                }
             }
         }
     });
