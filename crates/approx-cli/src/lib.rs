@@ -18,7 +18,7 @@
 //! ```
 
 /// The system's allocator gives a large tensor's memory back whenever one is dropped, and takes it again, page by page,
-/// for the next: a third of the time of training, a tenth of inference (docs/performance.md).
+/// for the next, which takes a quarter of the time of training (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
