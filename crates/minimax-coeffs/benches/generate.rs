@@ -1,4 +1,4 @@
-//! How long tables take: `cargo bench -p minimax-coeffs --features generate --profile dev`.
+//! How long tables take: `cargo bench -p minimax-coeffs --features generate --profile dev --bench generate`.
 
 use std::hint::black_box;
 

@@ -76,8 +76,8 @@ struct Component {
     polynomial: ExactPolynomial,
     /// Where its interval begins, disturbance included.
     left: f64,
-    /// A lower bound of its values on the interval.
-    least: f64,
+    /// Bounds of its values on the interval.
+    range: [f64; 2],
 }
 
 /// Bounds the errors of `sign`, whose first component approximates 1 on `[start, 1]`, where the output of each
@@ -104,7 +104,7 @@ pub fn certify(sign: &CompositeSign, start: f64, delta: f64) -> Result<Certifica
             return Err(CertificateError::SignLost { component, least: least - delta, delta });
         }
         rises(&polynomial, left).ok_or(CertificateError::NotMonotone { component, end: left })?;
-        components.push(Component { polynomial, left, least });
+        components.push(Component { polynomial, left, range: [least, most] });
         ranges.push([least, most]);
         (left, right) = ((least - delta).next_down(), (most + delta).next_up());
     }
@@ -150,11 +150,16 @@ fn least_sign(components: &[Component], x: f64, delta: f64) -> f64 {
     let delta = exact(delta);
     let mut value: Exact = exact(x);
     for component in components {
-        let inside = exact(component.least);
-        // Left of its interval a component rises, so that the least argument has the least value.
-        value = match value < exact(component.left) {
-            true => component.polynomial.eval(&value).min(inside),
-            false => inside,
+        let [least, most] = component.range.map(exact);
+        let left = exact(component.left);
+        value = if value >= left {
+            least
+        } else if value >= -left {
+            // Between the two halves of its interval a component rises: the least argument has the least value.
+            component.polynomial.eval(&value).min(least)
+        } else {
+            // A large disturbance has gone to the other sign.
+            -most
         };
         value = floor(value - &delta, VALUE_BITS);
     }
