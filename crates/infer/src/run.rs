@@ -36,38 +36,36 @@ pub struct Outcome {
 
 /// `infer cifar10`.
 pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
-    let Some((backbone, composition, device)) = prepare("cifar10", args)? else { return Ok(()) };
-    let (weights, weights_file) = inputs::weights(args, backbone, &device)?;
+    let Some(chosen) = prepare("cifar10", args)? else { return Ok(()) };
+    let weights = inputs::weights(args, chosen.backbone, &chosen.device)?;
     let images = inputs::cifar10_images(args)?;
-    evaluate(args, backbone, composition, weights, weights_file, &images, Normalization::CIFAR10, observer)
+    evaluate(args, &chosen, weights, &images, Normalization::CIFAR10, observer)
 }
 
 /// `infer imagenet`.
 pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
-    let Some((backbone, composition, device)) = prepare("imagenet", &args.network)? else { return Ok(()) };
+    let Some(chosen) = prepare("imagenet", &args.network)? else { return Ok(()) };
     // Unlike the weights, the images are not for anybody to fetch.
     let images = inputs::imagenet_images(args)?;
-    let (weights, weights_file) = inputs::weights(&args.network, backbone, &device)?;
-    if backbone.name() == "inception_v3" && args.image_size == Preprocess::IMAGENET.size() {
+    let weights = inputs::weights(&args.network, chosen.backbone, &chosen.device)?;
+    if chosen.backbone.name() == "inception_v3" && args.image_size == Preprocess::IMAGENET.size() {
         eprintln!(
             "note: {} was trained with images of 299 pixels; 224 are the paper's. --image-size 299 gives its own",
-            backbone.name()
+            chosen.backbone.name()
         );
     }
-    evaluate(
-        &args.network,
-        backbone,
-        composition,
-        weights,
-        weights_file,
-        &images,
-        Normalization::IMAGENET,
-        observer,
-    )
+    evaluate(&args.network, &chosen, weights, &images, Normalization::IMAGENET, observer)
 }
 
-/// The network, the polynomials and the device, if one is to be evaluated.
-fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbone, Composition, Device)>> {
+/// What is to be evaluated, with what, and where.
+struct Chosen {
+    backbone: &'static Backbone,
+    composition: Composition,
+    device: Device,
+}
+
+/// What the arguments choose, if a network is to be evaluated.
+fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<Chosen>> {
     if args.list {
         let names = Backbone::all(dataset).iter().map(Backbone::name);
         print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
@@ -76,19 +74,18 @@ fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<(&'static Backbon
     let backbone = Backbone::find(dataset, args.backbone())?;
     check_outputs(&args.common)?;
     let composition = Compositions::open(args.common.coefficients.as_deref())?.get(args.alpha)?;
-    Ok(Some((backbone, composition, inputs::device(&args.common)?)))
+    Ok(Some(Chosen { backbone, composition, device: inputs::device(&args.common)? }))
 }
 
 fn evaluate(
     args: &NetworkArgs,
-    backbone: &'static Backbone,
-    composition: Composition,
-    weights: Weights,
-    weights_file: WeightsFile,
+    chosen: &Chosen,
+    (weights, weights_file): (Weights, WeightsFile),
     images: &dyn ImageSource,
     normalization: Normalization,
     observer: &dyn Observer,
 ) -> Result<()> {
+    let backbone = chosen.backbone;
     let mut subjects = Subjects {
         dataset: backbone.dataset(),
         backbone,
@@ -104,7 +101,7 @@ fn evaluate(
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
-    let outcome = subjects.approximate(&exact, composition, search, observer)?;
+    let outcome = subjects.approximate(&exact, chosen.composition, search, observer)?;
     print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
