@@ -143,7 +143,8 @@ fn piped_output_is_results_on_stdout_and_plain_lines_on_stderr() {
     let folder = folder_with_weights();
     let hub = hub_folder();
     let cifar10 = ["cifar10", "--params-name", "demo", "--dataset-path", &hub];
-    let demo = ["demo", "--limit", "20"];
+    // No value of these images leaves [-20, 20].
+    let demo = ["demo", "--limit", "20", "--b-relu", "20"];
     let pass = |name: &str| format!("{name} pass over 20 images\n");
     for (arguments, passes, results) in [
         (&cifar10[..], 1, &["resnet20 on", "exact ", "approximate ", "agreement ", "B_relu "][..]),
@@ -159,7 +160,7 @@ fn piped_output_is_results_on_stdout_and_plain_lines_on_stderr() {
     }
     // With a range to widen, and with a log.
     for (arguments, line) in [
-        (&["demo", "--alpha", "6", "--limit", "20"][..], "widened to 20: layer"),
+        (&["demo", "--alpha", "6", "--limit", "20"][..], "widened to 30: layer"),
         (&["demo", "--alpha", "6", "--limit", "20", "-v"], " INFO "),
         (&["demo", "--alpha", "6", "--limit", "20", "-vv"], "DEBUG "),
     ] {

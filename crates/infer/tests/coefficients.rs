@@ -36,9 +36,9 @@ fn a_generated_table_is_evaluated_and_reported() {
             (&report["depth"], &report["non_scalar_multiplications"]),
             (&json!(depth), &json!(multiplications))
         );
-        // The exact network is the truth: alpha 10 changes its logits by less than 1, alpha 16 by less than 0.005.
+        // The exact network is the truth: alpha 10 changes its logits by less than 1.5, alpha 16 by less than 0.005.
         let difference = report["approx"]["max_abs_logit_difference"].as_f64().unwrap();
-        assert!(difference < if alpha == "10" { 1.0 } else { 0.005 }, "alpha {alpha}: {difference}");
+        assert!(difference < if alpha == "10" { 1.5 } else { 0.005 }, "alpha {alpha}: {difference}");
         assert!(alpha == "10" || report["approx"]["agreement"] == json!(1.0), "{report}");
     }
 }

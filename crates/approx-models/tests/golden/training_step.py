@@ -173,7 +173,8 @@ def run(name, network):
     print(name, loss.item())
 
 
-run("resnet20", ResNet20(Activations()))
-run("vgg11bn", Vgg11(Activations()))
-run("resnet20_alpha7", ResNet20(Activations(7, 20.0, 20.0)))
-run("vgg11bn_alpha7", Vgg11(Activations(7, 20.0, 20.0)))
+if __name__ == "__main__":
+    run("resnet20", ResNet20(Activations()))
+    run("vgg11bn", Vgg11(Activations()))
+    run("resnet20_alpha7", ResNet20(Activations(7, 20.0, 20.0)))
+    run("vgg11bn_alpha7", Vgg11(Activations(7, 20.0, 20.0)))
