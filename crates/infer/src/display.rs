@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use approx_eval::Report;
 use approx_eval::report::SiteResult;
+use approx_eval::sweep::Point;
 use approx_models::SiteKind;
 
 use crate::run::Subjects;
@@ -144,4 +145,52 @@ pub fn table_row(report: &Report) -> String {
 pub fn table_footer() -> &'static str {
     "\ndepth, mults: levels and non-scalar multiplications of one ReLU under encryption\n\
      agreement: images that get the same class as from the exact network\n"
+}
+
+/// The columns of `infer sweep`.
+pub fn sweep_header() -> &'static str {
+    "\nalpha  degrees      depth  mults  net depth  net mults  B_relu  B_max    exact  accuracy  relative  \
+     agreement  logit error  images/s\n"
+}
+
+/// One precision of a network.
+pub fn sweep_row(point: &Point) -> String {
+    let row = &point.row;
+    let degrees: Vec<String> = row.degrees.iter().map(usize::to_string).collect();
+    let mut text = format!(
+        "{:>5}  {:11}  {:>5}  {:>5}  {:>9}  {:>9}",
+        row.alpha,
+        degrees.join(", "),
+        row.relu_depth,
+        row.relu_multiplications,
+        row.network_depth.map_or_else(|| "-".to_owned(), |depth| depth.to_string()),
+        row.network_multiplications,
+    );
+    if let Some(reason) = &row.unusable {
+        return text + &format!("  {reason}\n");
+    }
+    let bound = |bound: Option<f64>| bound.map_or_else(|| "-".to_owned(), number);
+    let share = |share: Option<f64>| 100.0 * share.unwrap_or(f64::NAN);
+    write!(
+        text,
+        "  {:>6}  {:>5}  {:>5.2} %  {:>6.2} %  {:>+6.2} %  {:>7.2} %  {:>11.3}  {:>8.1}{}",
+        bound(row.b_relu),
+        bound(row.b_max),
+        share(row.exact_accuracy),
+        share(row.accuracy),
+        share(row.relative_difference),
+        share(row.agreement),
+        row.max_abs_logit_difference.unwrap_or(f32::NAN),
+        row.images_per_second.unwrap_or(f64::NAN),
+        if point.kept { "  kept" } else { "" },
+    )
+    .expect("a String takes all");
+    text + "\n"
+}
+
+/// What the columns mean.
+pub fn sweep_footer() -> &'static str {
+    "\ndepth, mults: levels and non-scalar multiplications of one ReLU under encryption\n\
+     net depth, net mults: of all activations, one ciphertext each; linear layers not included\n\
+     agreement: images that get the same class as from the exact network; kept: from an earlier run\n"
 }

@@ -7,6 +7,7 @@
 //! | `inputs` | weights, data and device |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
+//! | `sweep` | several networks and precisions, resumable |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
@@ -17,12 +18,13 @@ mod display;
 mod inputs;
 mod progress;
 mod run;
+mod sweep;
 
 use std::process::ExitCode;
 
 use approx_cli::program;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, SweepCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
@@ -30,12 +32,14 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<()> {
-    let common = cli.command.common();
-    program::use_machine(common.threads, common.simd)?;
+    let machine = cli.command.machine();
+    program::use_machine(machine.threads, machine.simd)?;
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
         Command::Cifar10(args) => run::cifar10(args, &observer),
         Command::ImageNet(args) => run::imagenet(args, &observer),
         Command::Demo(args) => demo::demo(args, &observer),
+        Command::Sweep(SweepCommand::Cifar10(args)) => sweep::cifar10(args, &observer),
+        Command::Sweep(SweepCommand::ImageNet(args)) => sweep::imagenet(args, &observer),
     }
 }

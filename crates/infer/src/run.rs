@@ -12,7 +12,7 @@ use approx_eval::{
 use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use candle_core::Device;
 
-use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs};
+use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs, PictureArgs};
 use crate::compositions::Compositions;
 use crate::{display, inputs};
 
@@ -37,8 +37,8 @@ pub struct Outcome {
 /// `infer cifar10`.
 pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
     let Some(chosen) = prepare("cifar10", args)? else { return Ok(()) };
-    let weights = inputs::weights(args, chosen.backbone, &chosen.device)?;
-    let images = inputs::cifar10_images(args)?;
+    let weights = inputs::weights(&args.sources, chosen.backbone, &chosen.device)?;
+    let images = inputs::cifar10_images(&args.sources, &args.common.machine)?;
     evaluate(args, &chosen, weights, &images, Normalization::CIFAR10, observer)
 }
 
@@ -46,15 +46,21 @@ pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
 pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
     let Some(chosen) = prepare("imagenet", &args.network)? else { return Ok(()) };
     // Unlike the weights, the images are not for anybody to fetch.
-    let images = inputs::imagenet_images(args)?;
-    let weights = inputs::weights(&args.network, chosen.backbone, &chosen.device)?;
-    if chosen.backbone.name() == "inception_v3" && args.image_size == Preprocess::IMAGENET.size() {
+    let images =
+        inputs::imagenet_images(&args.network.sources, &args.pictures, &args.network.common.machine)?;
+    let weights = inputs::weights(&args.network.sources, chosen.backbone, &chosen.device)?;
+    note_image_size(chosen.backbone, &args.pictures);
+    evaluate(&args.network, &chosen, weights, &images, Normalization::IMAGENET, observer)
+}
+
+/// Says so if a network was trained with images of another size.
+pub fn note_image_size(backbone: &Backbone, pictures: &PictureArgs) {
+    if backbone.name() == "inception_v3" && pictures.image_size == Preprocess::IMAGENET.size() {
         eprintln!(
             "note: {} was trained with images of 299 pixels; 224 are the paper's. --image-size 299 gives its own",
-            chosen.backbone.name()
+            backbone.name()
         );
     }
-    evaluate(&args.network, &chosen, weights, &images, Normalization::IMAGENET, observer)
 }
 
 /// What is to be evaluated, with what, and where.
@@ -73,8 +79,8 @@ fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<Chosen>> {
     }
     let backbone = Backbone::find(dataset, args.backbone())?;
     check_outputs(&args.common)?;
-    let composition = Compositions::open(args.common.coefficients.as_deref())?.get(args.alpha)?;
-    Ok(Some(Chosen { backbone, composition, device: inputs::device(&args.common)? }))
+    let composition = Compositions::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
+    Ok(Some(Chosen { backbone, composition, device: inputs::device(&args.common.machine)? }))
 }
 
 fn evaluate(
@@ -156,7 +162,7 @@ impl<'a> Subjects<'a> {
             method: method.name(),
             composition: (method == Method::Proposed).then_some(composition),
             weights: self.weights_file.clone(),
-            batch_size: self.args.batch_inf.get(),
+            batch_size: self.args.machine.batch_inf.get(),
             threads: rayon::current_num_threads(),
         };
         Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
@@ -179,7 +185,7 @@ impl<'a> Subjects<'a> {
         Job {
             images: self.images,
             normalization: self.normalization,
-            batch_size: self.args.batch_inf.get(),
+            batch_size: self.args.machine.batch_inf.get(),
             device: self.device.clone(),
         }
     }

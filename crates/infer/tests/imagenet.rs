@@ -151,3 +151,37 @@ fn backbones_are_listed() {
         run.stderr
     );
 }
+
+#[test]
+fn a_sweep_keeps_what_depends_on_pictures_and_weights() {
+    let folder = folder();
+    let search = ["--batch-inf", "4", "--b-relu", "1", "--b-max", "1", "--b-search", "0.5"];
+    let sweep = [&["sweep"], &MINE[..], &search, &["--alpha", "13..14"]].concat();
+    folder.succeed(&sweep);
+    let rows = folder.json("sweep/sweep.json");
+    for (row, alpha) in rows.as_array().unwrap().iter().zip(["13", "14"]) {
+        let report = folder.report(&[&MINE[..], &search, &["--alpha", alpha]].concat());
+        for (field, pointer) in [
+            ("b_relu", "/b_relu"),
+            ("b_max", "/b_max"),
+            ("accuracy", "/approx/accuracy"),
+            ("agreement", "/approx/agreement"),
+            ("max_abs_logit_difference", "/approx/max_abs_logit_difference"),
+        ] {
+            assert_eq!(row.get(field), report.pointer(pointer), "{field}");
+        }
+        // 17 ReLUs; the tournament of a 3×3 window has 4 rounds and 8 maxima.
+        let number = |field: &str| row[field].as_u64().unwrap();
+        assert_eq!(number("network_depth"), (17 + 4) * number("relu_depth"));
+        assert_eq!(number("network_multiplications"), (17 + 8) * number("relu_multiplications"));
+    }
+    let run = folder.succeed(&sweep);
+    assert!(!run.stderr.contains("pass over"), "{}", run.stderr);
+    // A picture with another size, and a crop of another size.
+    let bytes = fs::read(repository("crates/approx-data/tests/preprocess/tall.png")).unwrap();
+    folder.write("pictures/val/n15075141/small.png.JPEG", bytes);
+    let run = folder.succeed(&sweep);
+    assert_eq!(run.stderr.matches("pass over 6 images").count(), 3, "{}", run.stderr);
+    let run = folder.succeed(&[&sweep[..], &["--image-size", "64", "--skip-corrupt"]].concat());
+    assert_eq!(run.stderr.matches("pass over 6 images").count(), 3, "{}", run.stderr);
+}
