@@ -59,6 +59,8 @@ pub struct ApproxKey {
     pub b_max: f64,
     /// By how much a bound grows.
     pub step: f64,
+    /// Of the policy with bounds by site, if there is one.
+    pub policy_sha256: Option<String>,
 }
 
 impl Key {

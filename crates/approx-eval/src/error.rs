@@ -72,6 +72,14 @@ pub enum EvalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A policy file cannot be used.
+    #[error("{}: {reason}", path.display())]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No images to evaluate.
     #[error("there are no images to evaluate")]
     NoImages,

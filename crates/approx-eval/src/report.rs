@@ -17,9 +17,9 @@ pub struct Report {
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
-    /// `proposed`, `square`, `relu_aq`.
+    /// `proposed`, `square`, `relu_aq`, `policy`.
     pub method: String,
-    /// Precision in bits; only for `proposed`, as the next five.
+    /// Precision in bits; only for `proposed`, as the next five, and for a policy of one precision.
     pub alpha: Option<u8>,
     /// Of the components of the composition.
     pub degrees: Option<Vec<usize>>,
@@ -27,7 +27,7 @@ pub struct Report {
     pub depth: Option<u32>,
     /// Non-scalar multiplications of one ReLU.
     pub non_scalar_multiplications: Option<u32>,
-    /// The bound found for ReLU.
+    /// The bound found for ReLU; a policy's largest one.
     pub b_relu: Option<f64>,
     /// The bound for max-pooling; where it started if the network has none.
     pub b_max: Option<f64>,
@@ -118,7 +118,7 @@ fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f3
 }
 
 /// Which weights.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightsFile {
     /// Its path.
     pub file: String,
@@ -133,9 +133,9 @@ pub struct Subject {
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
-    /// `proposed`, `square`, `relu_aq`.
+    /// `proposed`, `square`, `relu_aq`, `policy`.
     pub method: String,
-    /// For `proposed`.
+    /// For `proposed`, and for a policy of one precision.
     pub composition: Option<Composition>,
     /// Which weights.
     pub weights: WeightsFile,

@@ -24,6 +24,7 @@
 //!     job: Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu },
 //!     data_sha256: fingerprint(&images)?,
 //!     search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
+//!     policy: None,
 //!     threads: 2,
 //! };
 //! let folder = tempfile::tempdir()?;
@@ -40,7 +41,8 @@
 use approx_models::{ActivationPolicy, Composition, Network, SiteKind};
 use serde::{Deserialize, Serialize};
 
-use crate::bound_search::{Bounds, Search, approximate_pass};
+use crate::bound_search::{Search, approximate_pass};
+use crate::calibrate::evaluate_policy;
 use crate::cells::{ApproxKey, Cells, Key};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
@@ -66,6 +68,8 @@ pub struct Sweep<'a> {
     pub data_sha256: String,
     /// Where B begins, and by what it grows.
     pub search: Search,
+    /// Bounds by site, in whose place nothing is searched; its precisions are the sweep's.
+    pub policy: Option<ActivationPolicy>,
     /// CPU threads.
     pub threads: usize,
 }
@@ -182,25 +186,29 @@ impl Sweep<'_> {
         composition: Composition,
         observer: &dyn Observer,
     ) -> Result<Outcome> {
-        let policy = |bounds: Bounds| ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool);
-        let approx =
-            match approximate_pass(&self.job, exact, &mut self.network, self.search, observer, policy) {
-                Ok(approx) => approx,
-                Err(
-                    error @ (EvalError::Range(_)
-                    | EvalError::NotFinite { .. }
-                    | EvalError::SearchGaveUp { .. }),
-                ) => {
-                    observer.pass_finished();
-                    return Ok(Outcome::Unusable(error.to_string()));
-                }
-                Err(error) => return Err(error),
-            };
+        let (job, network) = (&self.job, &mut self.network);
+        let approx = match &self.policy {
+            Some(policy) => {
+                evaluate_policy(job, exact, network, &policy.with_composition(composition), observer)
+            }
+            None => approximate_pass(job, exact, network, self.search, observer, |bounds| {
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool)
+            }),
+        };
+        let approx = match approx {
+            Err(
+                error @ (EvalError::Range(_) | EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }),
+            ) => {
+                observer.pass_finished();
+                return Ok(Outcome::Unusable(error.to_string()));
+            }
+            approx => approx?,
+        };
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.clone(),
             backbone: self.backbone.clone(),
-            method: "proposed".to_owned(),
+            method: if self.policy.is_some() { "policy" } else { "proposed" }.to_owned(),
             composition: Some(composition),
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
@@ -226,6 +234,10 @@ impl Sweep<'_> {
             b_relu: start.relu,
             b_max: start.max_pool,
             step,
+            policy_sha256: self
+                .policy
+                .as_ref()
+                .map(|policy| sha256(&serde_json::to_vec(policy).expect("a policy has string keys only"))),
         });
         Key {
             version: env!("CARGO_PKG_VERSION").to_owned(),

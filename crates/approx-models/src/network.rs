@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats};
+use approx_ops::{
+    Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats, Sketch,
+};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -108,6 +110,18 @@ impl Site {
     /// The range of the inputs since the last call, and forgets it.
     pub fn take_range(&self) -> RangeStats {
         self.recorder.take()
+    }
+}
+
+impl Site {
+    /// From now on, the distribution of the inputs is sketched, which takes a look at each of them.
+    pub fn start_sketch(&self) {
+        self.recorder.start_sketch();
+    }
+
+    /// The distribution of the inputs since [`Site::start_sketch`], which ends; `None` if it was not called.
+    pub fn take_sketch(&self) -> Option<Sketch> {
+        self.recorder.take_sketch()
     }
 }
 

@@ -42,6 +42,9 @@ impl Cli {
             .mut_subcommand("sweep", |sweep| {
                 sweep.mut_subcommand("imagenet", imagenet(&IMAGENET_SWEEP_DEFAULTS))
             })
+            .mut_subcommand("calibrate", |calibrate| {
+                calibrate.mut_subcommand("imagenet", imagenet(&IMAGENET_CALIBRATE_DEFAULTS))
+            })
     }
 }
 
@@ -59,6 +62,10 @@ const IMAGENET_DEFAULTS: [(&str, &str); 6] = [
 const IMAGENET_SWEEP_DEFAULTS: [(&str, &str); 3] =
     [("backbones", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
 
+/// The same of `calibrate`.
+const IMAGENET_CALIBRATE_DEFAULTS: [(&str, &str); 3] =
+    [("backbone", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Evaluate a CIFAR-10 network; fetches its weights and the data set if they are missing
@@ -71,6 +78,9 @@ pub enum Command {
     /// Evaluate networks at several precisions and put the results in a table; goes on where it was stopped
     #[command(subcommand)]
     Sweep(SweepCommand),
+    /// Measure what each activation sees, and write a policy with a bound for each
+    #[command(subcommand)]
+    Calibrate(CalibrateCommand),
 }
 
 impl Command {
@@ -80,6 +90,7 @@ impl Command {
             Self::ImageNet(args) => &args.network.common.machine,
             Self::Demo(args) => &args.common.machine,
             Self::Sweep(command) => command.machine(),
+            Self::Calibrate(command) => command.machine(),
         }
     }
 }
@@ -113,6 +124,10 @@ pub struct NetworkArgs {
     /// By how much a bound grows when a value leaves the range; 0 to fail instead
     #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
+
+    /// Bounds and precision of each activation from this file, which `infer calibrate` writes
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["alpha", "b_relu", "b_max", "b_search", "coefficients", "approx_method"])]
+    pub policy: Option<PathBuf>,
 
     #[command(flatten)]
     pub sources: SourceArgs,
@@ -186,6 +201,10 @@ pub struct SweepArgs {
     #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
+    /// Bounds of each activation from this file, which `infer calibrate` writes; none is searched
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["b_relu", "b_max", "b_search"])]
+    pub policy: Option<PathBuf>,
+
     #[command(flatten)]
     pub sources: SourceArgs,
 
@@ -226,6 +245,59 @@ impl SweepCommand {
         match self {
             Self::Cifar10(args) => &args.machine,
             Self::ImageNet(args) => &args.sweep.machine,
+        }
+    }
+}
+
+/// A network whose activations get a bound each. The defaults are CIFAR-10's.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// Which network
+    #[arg(value_name = "BACKBONE", default_value = "resnet20")]
+    pub backbone: String,
+
+    /// Precision of the approximation in bits, 4 to 14
+    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
+    pub alpha: Alpha,
+
+    /// What the largest |x| of an activation is multiplied by to give its bound
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
+    pub headroom: f64,
+
+    /// Write the policy here
+    #[arg(long, value_name = "FILE.json")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageNetCalibrateArgs {
+    #[command(flatten)]
+    pub calibrate: CalibrateArgs,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CalibrateCommand {
+    /// A CIFAR-10 network; fetches its weights and the data set if they are missing
+    Cifar10(CalibrateArgs),
+    /// An ImageNet network; fetches its weights if they are missing
+    #[command(name = "imagenet")]
+    ImageNet(ImageNetCalibrateArgs),
+}
+
+impl CalibrateCommand {
+    fn machine(&self) -> &MachineArgs {
+        match self {
+            Self::Cifar10(args) => &args.machine,
+            Self::ImageNet(args) => &args.calibrate.machine,
         }
     }
 }
@@ -367,6 +439,14 @@ fn alphas(text: &str) -> Result<Alphas, String> {
     Ok(Alphas(all))
 }
 
+fn headroom(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=1e6).contains(&factor) => Ok(factor),
+        Ok(factor) => Err(format!("the headroom must be from 1 to 1e6, not {factor:?}")),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
 fn step(text: &str) -> Result<f64, String> {
     /// Smaller steps would never arrive.
     const SMALLEST: f64 = 1e-6;
@@ -397,7 +477,7 @@ mod tests {
             let args = match &cli.command {
                 Command::Cifar10(args) => args,
                 Command::ImageNet(args) => &args.network,
-                Command::Demo(_) | Command::Sweep(_) => unreachable!(),
+                _ => unreachable!(),
             };
             assert_eq!((args.backbone(), args.sources.params_name.as_str()), (backbone, params_name));
             assert_eq!([args.b_relu, args.b_max, args.b_search], numbers);

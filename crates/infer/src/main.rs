@@ -7,11 +7,13 @@
 //! | `inputs` | weights, data and device |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
+//! | `calibrate` | a bound for each activation |
 //! | `sweep` | several networks and precisions, resumable |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
 mod args;
+mod calibrate;
 mod compositions;
 mod demo;
 mod display;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 
 use approx_cli::program;
 
-use crate::args::{Cli, Command, SweepCommand};
+use crate::args::{CalibrateCommand, Cli, Command, SweepCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
@@ -39,6 +41,8 @@ fn execute(cli: &Cli) -> anyhow::Result<()> {
         Command::Cifar10(args) => run::cifar10(args, &observer),
         Command::ImageNet(args) => run::imagenet(args, &observer),
         Command::Demo(args) => demo::demo(args, &observer),
+        Command::Calibrate(CalibrateCommand::Cifar10(args)) => calibrate::cifar10(args, &observer),
+        Command::Calibrate(CalibrateCommand::ImageNet(args)) => calibrate::imagenet(args, &observer),
         Command::Sweep(SweepCommand::Cifar10(args)) => sweep::cifar10(args, &observer),
         Command::Sweep(SweepCommand::ImageNet(args)) => sweep::imagenet(args, &observer),
     }

@@ -3,11 +3,12 @@
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_data::{ImageSource, Normalization, Preprocess};
+use approx_eval::calibrate::evaluate_policy;
 use approx_eval::output::{check_writable, write_atomically, write_logits};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, Report, Search, approximate_pass,
-    exact_pass,
+    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report, Search,
+    approximate_pass, exact_pass,
 };
 use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use candle_core::Device;
@@ -67,6 +68,8 @@ pub fn note_image_size(backbone: &Backbone, pictures: &PictureArgs) {
 struct Chosen {
     backbone: &'static Backbone,
     composition: Composition,
+    /// What is evaluated instead of one composition.
+    policy: Option<PolicyFile>,
     device: Device,
 }
 
@@ -80,7 +83,8 @@ fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<Chosen>> {
     let backbone = Backbone::find(dataset, args.backbone())?;
     check_outputs(&args.common)?;
     let composition = Compositions::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
-    Ok(Some(Chosen { backbone, composition, device: inputs::device(&args.common.machine)? }))
+    let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name())).transpose()?;
+    Ok(Some(Chosen { backbone, composition, policy, device: inputs::device(&args.common.machine)? }))
 }
 
 fn evaluate(
@@ -107,7 +111,10 @@ fn evaluate(
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
-    let outcome = subjects.approximate(&exact, chosen.composition, search, observer)?;
+    let outcome = match &chosen.policy {
+        Some(file) => subjects.approximate_by(&exact, file, observer)?,
+        None => subjects.approximate(&exact, chosen.composition, search, observer)?,
+    };
     print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
@@ -155,17 +162,47 @@ impl<'a> Subjects<'a> {
             }
             approx => approx?,
         };
+        Ok(self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition)))
+    }
+
+    /// The network with a policy's activations, compared with the exact one.
+    pub fn approximate_by(
+        &mut self,
+        exact: &Pass,
+        file: &PolicyFile,
+        observer: &dyn Observer,
+    ) -> Result<Outcome> {
+        if file.weights.sha256 != self.weights_file.sha256 {
+            eprintln!("note: the policy was made with other weights, {}", file.weights.file);
+        }
+        let approx = evaluate_policy(&self.job(), exact, &mut self.network, &file.policy, observer);
+        let approx = match approx {
+            Err(EvalError::Range(error)) => {
+                bail!("{error}; calibrate on more images or with a larger --headroom")
+            }
+            approx => approx?,
+        };
+        Ok(self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from)))
+    }
+
+    fn outcome(
+        &self,
+        exact: &Pass,
+        approx: ApproximatePass,
+        method: String,
+        composition: Option<Composition>,
+    ) -> Outcome {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
             backbone: self.backbone.name().to_owned(),
-            method: method.name(),
-            composition: (method == Method::Proposed).then_some(composition),
+            method,
+            composition,
             weights: self.weights_file.clone(),
             batch_size: self.args.machine.batch_inf.get(),
             threads: rayon::current_num_threads(),
         };
-        Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
+        Outcome { report: Report::new(subject, exact, &approx, &comparison), approx }
     }
 
     /// Writes the files that were asked for.

@@ -9,7 +9,7 @@ use approx_data::{ImageSource, Normalization};
 use approx_eval::cells::{Cells, fingerprint};
 use approx_eval::output::{check_folder, check_writable, write_atomically};
 use approx_eval::sweep::{Point, Row, Sweep, to_csv};
-use approx_eval::{Bounds, Job, Observer, Search};
+use approx_eval::{Bounds, Job, Observer, PolicyFile, Search};
 use approx_models::{ActivationPolicy, Backbone, Composition};
 use candle_core::Device;
 
@@ -25,6 +25,7 @@ const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
 struct Plan {
     backbones: Vec<&'static Backbone>,
     compositions: Vec<Composition>,
+    policy: Option<ActivationPolicy>,
     device: Device,
 }
 
@@ -67,7 +68,14 @@ impl Plan {
         let compositions = compositions(args)?;
         let device = inputs::device(&args.machine)?;
         check_folder(&args.output)?;
-        Ok(Self { backbones, compositions, device })
+        let policy = match (&args.policy, &backbones[..]) {
+            (None, _) => None,
+            (Some(path), [backbone]) => Some(PolicyFile::read(path, backbone.name())?.policy),
+            (Some(path), all) => {
+                bail!("--policy {} is for one network, not for {}", path.display(), all.len())
+            }
+        };
+        Ok(Self { backbones, compositions, policy, device })
     }
 
     /// Where each network's weights are: fetched before the work begins.
@@ -109,6 +117,7 @@ impl Plan {
                     start: Bounds { relu: args.b_relu, max_pool: args.b_max },
                     step: args.b_search,
                 },
+                policy: self.policy.clone(),
                 threads: rayon::current_num_threads(),
             };
             rows.extend(self.one(&mut sweep, &cells, observer)?);

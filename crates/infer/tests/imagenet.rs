@@ -185,3 +185,23 @@ fn a_sweep_keeps_what_depends_on_pictures_and_weights() {
     let run = folder.succeed(&[&sweep[..], &["--image-size", "64", "--skip-corrupt"]].concat());
     assert_eq!(run.stderr.matches("pass over 6 images").count(), 3, "{}", run.stderr);
 }
+
+#[test]
+fn a_calibrated_policy_bounds_max_pooling_too() {
+    let folder = folder();
+    let calibrate = [&["calibrate"], &MINE[..], &["--batch-inf", "4", "--alpha", "12", "--output", "p.json"]];
+    folder.succeed(&calibrate.concat());
+    let file = folder.json("p.json");
+    let report = folder.report(&[&MINE[..], &["--batch-inf", "4", "--policy", "p.json"]].concat());
+    assert_eq!(report["alpha"], 12);
+    for (site, seen) in file["sites"].as_array().unwrap().iter().zip(report["sites"].as_array().unwrap()) {
+        for field in ["name", "kind", "max_abs"] {
+            assert_eq!(site[field], seen[field]);
+        }
+    }
+    assert_eq!(file["sites"][1]["kind"], "max_pool");
+    assert_eq!(report["b_max"], file["sites"][1]["bound"]);
+    for field in ["accuracy", "agreement", "max_abs_logit_difference"] {
+        assert_eq!(report["approx"][field], file["promise"][field], "{field}");
+    }
+}
