@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::{DataError, Result};
 use crate::preprocess::Preprocess;
-use crate::source::{ImageSource, OnCorrupt, RawBatch};
+use crate::source::{ImageSource, OnCorrupt, RawBatch, identify_file};
 
 /// Picture files with their labels.
 #[derive(Debug, Clone)]
@@ -68,5 +68,14 @@ impl ImageSource for ImageFiles {
         };
         let images: Vec<_> = self.files[range].par_iter().map(load).collect();
         RawBatch::collect(images, self.on_corrupt)
+    }
+
+    fn identify(&self, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+        consume(format!("{:?} {:?}\n", self.preprocess, self.on_corrupt).as_bytes());
+        for (path, label) in &self.files {
+            consume(&label.to_le_bytes());
+            identify_file(path, consume)?;
+        }
+        Ok(())
     }
 }

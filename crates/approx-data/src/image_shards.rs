@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use crate::error::{DataError, Result, check_label};
 use crate::preprocess::Preprocess;
-use crate::source::{ImageSource, OnCorrupt, RawBatch};
+use crate::source::{ImageSource, OnCorrupt, RawBatch, identify_file};
 
 const LABEL: &str = "label";
 const BYTES: &str = "image.bytes";
@@ -197,6 +197,12 @@ impl ImageSource for ImageShards {
 
     fn size(&self) -> (usize, usize) {
         (self.preprocess.size(), self.preprocess.size())
+    }
+
+    fn identify(&self, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let images = self.labels.len();
+        consume(format!("{images} {:?} {:?}\n", self.preprocess, self.on_corrupt).as_bytes());
+        self.shards.iter().try_for_each(|shard| identify_file(&shard.path, consume))
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {

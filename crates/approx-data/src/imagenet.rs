@@ -161,6 +161,10 @@ impl ImageSource for ImageNet {
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {
         self.source().load(range)
     }
+
+    fn identify(&self, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.source().identify(consume)
+    }
 }
 
 /// Picture files with their labels.

@@ -1,6 +1,9 @@
 //! Where images come from.
 
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use crate::error::{DataError, Result};
 
@@ -28,6 +31,23 @@ pub trait ImageSource: Send + Sync {
     /// # Panics
     /// If the range goes beyond the last image.
     fn load(&self, range: Range<usize>) -> Result<RawBatch>;
+
+    /// Hands all that decides what [`load`](Self::load) gives to `consume`, so that results can be kept under its hash:
+    /// here pixels and labels. Sources whose images are dear to decode hand over what their files are called, how
+    /// large they are and when they were changed.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); a file that cannot be looked at.
+    fn identify(&self, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+        const AT_A_TIME: usize = 256;
+        for range in self.batches(AT_A_TIME) {
+            let batch = self.load(range)?;
+            consume(&batch.pixels);
+            batch.labels.iter().for_each(|label| consume(&label.to_le_bytes()));
+            batch.skipped.iter().for_each(|image| consume(image.name.as_bytes()));
+        }
+        Ok(())
+    }
 
     /// The index ranges of consecutive batches of `size` images; the last one may be smaller.
     ///
@@ -67,6 +87,16 @@ pub enum OnCorrupt {
     Fail,
     /// Leave it out and list it in [`RawBatch::skipped`].
     Skip,
+}
+
+/// A file's name, size and time of change, for [`ImageSource::identify`].
+pub(crate) fn identify_file(path: &Path, consume: &mut dyn FnMut(&[u8])) -> Result<()> {
+    let io = |source| DataError::Io { path: path.to_owned(), source };
+    let metadata = fs::metadata(path).map_err(io)?;
+    let changed = metadata.modified().map_err(io)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    consume(path.file_name().unwrap_or_default().as_encoded_bytes());
+    consume(format!("/{}/{}\n", metadata.len(), changed.as_nanos()).as_bytes());
+    Ok(())
 }
 
 impl RawBatch {

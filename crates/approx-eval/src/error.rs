@@ -56,6 +56,30 @@ pub enum EvalError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file where a sweep keeps results holds something else.
+    #[error("{}: no result of a sweep: {reason}; delete it to have it computed again", path.display())]
+    Cell {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A policy file cannot be used.
+    #[error("{}: {reason}", path.display())]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No images to evaluate.
     #[error("there are no images to evaluate")]
     NoImages,

@@ -32,6 +32,8 @@ pub trait Observer {
     fn advanced(&self, _images: usize) {}
     /// The pass is over.
     fn pass_finished(&self) {}
+    /// What is needed is being computed by another process, and is waited for.
+    fn waiting(&self, _cell: &str) {}
     /// A value was out of range, and the bound is now this.
     fn widened(&self, _error: &RangeError, _bound: f64) {}
 }
@@ -77,7 +79,7 @@ impl Logits {
 }
 
 /// The largest input of a site over a whole pass.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct SiteRange {
     /// The site's name.
     pub name: String,

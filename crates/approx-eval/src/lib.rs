@@ -6,6 +6,9 @@
 //! | [`bound_search`] | [`approximate_pass`]: fails on a value out of range, or widens B and goes on |
 //! | [`compare`] | [`Comparison`]: accuracies, agreement, logit error |
 //! | [`report`] | [`Report`]: all of it as JSON |
+//! | [`sweep`] | [`Sweep`]: one network at several precisions, a table of them |
+//! | [`calibrate`] | [`PolicyFile`]: what each site sees, a bound for each, and what accuracy they give |
+//! | [`cells`] | results that are kept in files, so that no work is done twice |
 //! | [`output`] | files that are written whole or not at all |
 //!
 //! ```
@@ -31,18 +34,23 @@
 //! ```
 
 pub mod bound_search;
+pub mod calibrate;
+pub mod cells;
 pub mod compare;
 pub mod error;
 pub mod evaluate;
 mod memory;
 pub mod output;
 pub mod report;
+pub mod sweep;
 
 pub use bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
+pub use calibrate::PolicyFile;
 pub use compare::Comparison;
 pub use error::{EvalError, RangeError, Result};
 pub use evaluate::{Job, Logits, Observer, Pass, SiteRange, exact_pass};
 pub use report::Report;
+pub use sweep::Sweep;
 
 /// The README's examples, compiled and run.
 #[cfg(doctest)]

@@ -44,6 +44,19 @@ pub fn check_writable(path: &Path) -> Result<()> {
     tempfile::tempfile_in(parent(path)).map(drop).map_err(error)
 }
 
+/// Whether files can be written later in the folder `path`, which need not be there yet. Nothing is created.
+///
+/// # Errors
+/// [`EvalError::Write`] with the path.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let error = |source| EvalError::Write { path: path.to_owned(), source };
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        return Err(error(io::ErrorKind::NotADirectory.into()));
+    }
+    tempfile::tempfile_in(there).map(drop).map_err(error)
+}
+
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -94,7 +107,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -121,6 +134,13 @@ mod tests {
         let error = check_writable(&folder.path().join("no/such/report.json")).unwrap_err().to_string();
         assert!(error.contains("no/such/report.json: No such file or directory"), "{error}");
         check_writable(&folder.path().join("report.json")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        for path in ["file", "file/inner"] {
+            let error = check_folder(&folder.path().join(path)).unwrap_err().to_string();
+            assert!(error.contains(&format!("{path}: not a directory")), "{error}");
+        }
+        check_folder(&folder.path().join("no/such")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

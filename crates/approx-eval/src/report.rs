@@ -2,24 +2,24 @@
 
 use approx_models::{Composition, SiteKind};
 use minimax_coeffs::CompositeSign;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bound_search::ApproximatePass;
 use crate::compare::Comparison;
 use crate::evaluate::Pass;
 
 /// What was run and what came out. Shares are between 0 and 1.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Of this program.
-    pub version: &'static str,
+    pub version: String,
     /// `cifar10`, `imagenet`, `demo`.
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
-    /// `proposed`, `square`, `relu_aq`.
+    /// `proposed`, `square`, `relu_aq`, `policy`.
     pub method: String,
-    /// Precision in bits; only for `proposed`, as the next five.
+    /// Precision in bits; only for `proposed`, as the next five, and for a policy of one precision.
     pub alpha: Option<u8>,
     /// Of the components of the composition.
     pub degrees: Option<Vec<usize>>,
@@ -27,7 +27,7 @@ pub struct Report {
     pub depth: Option<u32>,
     /// Non-scalar multiplications of one ReLU.
     pub non_scalar_multiplications: Option<u32>,
-    /// The bound found for ReLU.
+    /// The bound found for ReLU; a policy's largest one.
     pub b_relu: Option<f64>,
     /// The bound for max-pooling; where it started if the network has none.
     pub b_max: Option<f64>,
@@ -54,7 +54,7 @@ pub struct Report {
 }
 
 /// Results of the exact network.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExactResult {
     /// Share of images it gets right.
     pub accuracy: f64,
@@ -67,7 +67,7 @@ pub struct ExactResult {
 }
 
 /// Results of the approximate network.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApproxResult {
     /// Share of images it gets right.
     pub accuracy: f64,
@@ -90,7 +90,7 @@ pub struct ApproxResult {
 }
 
 /// An image that could not be decoded.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SkippedImage {
     /// Its file, or its place in one.
     pub name: String,
@@ -99,7 +99,7 @@ pub struct SkippedImage {
 }
 
 /// A site's inputs.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SiteResult {
     /// In the style of the weights.
     pub name: String,
@@ -108,11 +108,17 @@ pub struct SiteResult {
     /// The largest |x| in the exact network.
     pub max_abs: f32,
     /// The largest |x| in the approximate network; `null` if not finite.
+    #[serde(deserialize_with = "number_or_nan")]
     pub approx_max_abs: f32,
 }
 
+/// JSON has no NaN.
+fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f32::NAN))
+}
+
 /// Which weights.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightsFile {
     /// Its path.
     pub file: String,
@@ -127,9 +133,9 @@ pub struct Subject {
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
-    /// `proposed`, `square`, `relu_aq`.
+    /// `proposed`, `square`, `relu_aq`, `policy`.
     pub method: String,
-    /// For `proposed`.
+    /// For `proposed`, and for a policy of one precision.
     pub composition: Option<Composition>,
     /// Which weights.
     pub weights: WeightsFile,
@@ -157,7 +163,7 @@ impl Report {
             reason: image.reason.clone(),
         };
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset,
             backbone,
             method,

@@ -146,6 +146,10 @@ impl Conv2d {
     pub fn forward_relu(&self, xs: &Tensor, addend: Option<&Tensor>, relu: &Relu) -> Result<Tensor> {
         let activation = &read(&relu.activation);
         match &self.0 {
+            // The same sums, and the same function of each, but the sums can be looked at in between.
+            Kernel::Packed(packed) if relu.recorder.is_sketching() => {
+                relu.forward(&packed.forward(xs, addend)?)
+            }
             Kernel::Packed(packed) => {
                 packed.forward_activated(xs, addend, activation, &relu.recorder).map_err(at(&relu.site))
             }
@@ -197,6 +201,7 @@ impl Relu {
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let activation = read(&self.activation).clone();
+        self.recorder.sketch(xs)?;
         let ys = activation.forward(xs, &self.recorder).map_err(at(&self.site))?;
         let saved = xs.clone();
         push(&ys, xs, activation.bound(), move |gradient| Ok(activation.gradient(&saved, gradient)?));
@@ -221,6 +226,7 @@ impl MaxPool {
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let (function, spec, saved) = (read(&self.function).clone(), self.spec, xs.clone());
+        self.recorder.sketch(xs)?;
         let ys = match &function {
             MaxPoolFunction::Exact => max_pool(xs, &spec, &self.recorder),
             MaxPoolFunction::Minimax(pool) => pool.forward(xs, &self.recorder),

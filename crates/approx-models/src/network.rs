@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats};
+use approx_ops::{
+    Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats, Sketch,
+};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -92,9 +94,34 @@ impl Site {
         self.bound
     }
 
+    /// How many approximations of the sign function a value goes through one after the other here, and how many there
+    /// are to an output: one of each for ReLU; for max-pooling those of the tournament, 2 and 3 for a window of 2×2, 4
+    /// and 8 for one of 3×3.
+    pub fn signs(&self) -> (u32, u32) {
+        match &self.slot {
+            Slot::Relu(..) => (1, 1),
+            Slot::MaxPool(spec, _) => {
+                let window = (spec.kernel() * spec.kernel()) as u32;
+                (window.next_power_of_two().ilog2(), window - 1)
+            }
+        }
+    }
+
     /// The range of the inputs since the last call, and forgets it.
     pub fn take_range(&self) -> RangeStats {
         self.recorder.take()
+    }
+}
+
+impl Site {
+    /// From now on, the distribution of the inputs is sketched, which takes a look at each of them.
+    pub fn start_sketch(&self) {
+        self.recorder.start_sketch();
+    }
+
+    /// The distribution of the inputs since [`Site::start_sketch`], which ends; `None` if it was not called.
+    pub fn take_sketch(&self) -> Option<Sketch> {
+        self.recorder.take_sketch()
     }
 }
 

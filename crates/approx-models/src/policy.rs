@@ -170,6 +170,33 @@ impl ActivationPolicy {
         Self::uniform(ReluPolicy::ReluAq, MaxPoolPolicy::Exact)
     }
 
+    /// The same bounds with another composition: for each ReLU and max-pooling that is approximated on a range.
+    #[must_use]
+    pub fn with_composition(&self, composition: Composition) -> Self {
+        let relu = |policy: &ReluPolicy| match *policy {
+            ReluPolicy::Minimax { bound, .. } | ReluPolicy::Composite { bound, .. } => {
+                ReluPolicy::Composite { composition, bound }
+            }
+            other => other,
+        };
+        let max_pool = |policy: &MaxPoolPolicy| match *policy {
+            MaxPoolPolicy::Minimax { bound, .. } | MaxPoolPolicy::Composite { bound, .. } => {
+                MaxPoolPolicy::Composite { composition, bound }
+            }
+            MaxPoolPolicy::Exact => MaxPoolPolicy::Exact,
+        };
+        let relu_sites = self.relu_sites.iter().map(|(name, policy)| (name.clone(), relu(policy)));
+        let max_pool_sites =
+            self.max_pool_sites.iter().map(|(name, policy)| (name.clone(), max_pool(policy)));
+        Self {
+            relu: relu(&self.relu),
+            max_pool: max_pool(&self.max_pool),
+            relu_sites: relu_sites.collect(),
+            max_pool_sites: max_pool_sites.collect(),
+            outside: self.outside,
+        }
+    }
+
     /// The same, but a value outside its range becomes the exact function of it.
     #[must_use]
     pub fn with_exact_outside(self) -> Self {

@@ -105,6 +105,12 @@ impl Backbone {
         self.classes
     }
 
+    /// Whether a value goes through all of its activations one after the other, as in a ResNet or VGG. Elsewhere some
+    /// are side by side.
+    pub fn is_sequential(&self) -> bool {
+        !matches!(self.architecture, A::GoogLeNet | A::InceptionV3)
+    }
+
     /// Builds it with these weights and activations.
     ///
     /// # Errors

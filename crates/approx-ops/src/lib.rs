@@ -17,6 +17,7 @@
 //! | [`subsample`](mod@subsample) | the shortcut of CIFAR-10's ResNets, for the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`simd`] | [`SimdLevel`]: which instructions are used |
+//! | [`sketch`] | [`Sketch`]: the distribution of a site's inputs |
 //! | [`reference`](mod@reference) | the same functions as plain float64 loops, for tests |
 //!
 //! ```
@@ -48,6 +49,7 @@ pub mod range;
 pub mod reference;
 pub mod relu;
 pub mod simd;
+pub mod sketch;
 pub mod subsample;
 
 pub use activation::Activation;
@@ -62,6 +64,7 @@ pub use quadratic::{relu_aq, square};
 pub use range::{RangePenalty, RangeRecorder, RangeStats};
 pub use relu::{MinimaxRelu, relu};
 pub use simd::SimdLevel;
+pub use sketch::Sketch;
 pub use subsample::{subsample, subsample_gradient};
 
 // The dependency is there for its feature alone (see Cargo.toml).

@@ -4,7 +4,11 @@
 //! or to widen the range. Raising an error from inside an op would lose its type in candle and make a GPU wait
 //! at each layer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use candle_core::Tensor;
+
+use crate::sketch::Sketch;
 
 /// The inputs of one or more evaluations, in two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -46,13 +50,41 @@ fn is_out_of_range(x: f32, bound: f32) -> bool {
 
 /// Collects the [`RangeStats`] of one place in a network. Clones share what they collect.
 #[derive(Debug, Clone, Default)]
-pub struct RangeRecorder(Arc<Mutex<RangeStats>>);
+pub struct RangeRecorder(Arc<Mutex<RangeStats>>, Arc<RwLock<Option<Mutex<Sketch>>>>);
 
 impl RangeRecorder {
     /// Adds `stats`.
     pub fn record(&self, stats: RangeStats) {
         let mut total = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *total = total.merge(stats);
+    }
+
+    /// From now on, [`sketch`](Self::sketch) adds to a new sketch.
+    pub fn start_sketch(&self) {
+        *self.1.write().unwrap_or_else(PoisonError::into_inner) = Some(Mutex::default());
+    }
+
+    /// Whether inputs are to be sketched. Ops do not do so themselves: who calls them has the inputs.
+    pub fn is_sketching(&self) -> bool {
+        self.1.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Adds inputs to the sketch, if one was started.
+    ///
+    /// # Errors
+    /// candle's, for a tensor that is not float32.
+    pub fn sketch(&self, xs: &Tensor) -> candle_core::Result<()> {
+        if let Some(sketch) = &*self.1.read().unwrap_or_else(PoisonError::into_inner) {
+            let part = Sketch::of(&xs.flatten_all()?.to_vec1()?);
+            sketch.lock().unwrap_or_else(PoisonError::into_inner).merge(&part);
+        }
+        Ok(())
+    }
+
+    /// The sketch, which ends; `None` if none was started.
+    pub fn take_sketch(&self) -> Option<Sketch> {
+        let sketch = self.1.write().unwrap_or_else(PoisonError::into_inner).take();
+        sketch.map(|sketch| sketch.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What was recorded since the last call, and forgets it.

@@ -30,11 +30,21 @@ impl Cli {
 
     /// The command with the defaults of each data set.
     fn whole() -> clap::Command {
-        Self::command().mut_subcommand("imagenet", |command| {
-            IMAGENET_DEFAULTS.into_iter().fold(command, |command, (name, value)| {
-                command.mut_arg(name, |argument| argument.default_value(value))
+        let imagenet = |defaults: &'static [(&'static str, &'static str)]| {
+            move |command: clap::Command| {
+                defaults.iter().fold(command, |command, &(name, value)| {
+                    command.mut_arg(name, |argument| argument.default_value(value))
+                })
+            }
+        };
+        Self::command()
+            .mut_subcommand("imagenet", imagenet(&IMAGENET_DEFAULTS))
+            .mut_subcommand("sweep", |sweep| {
+                sweep.mut_subcommand("imagenet", imagenet(&IMAGENET_SWEEP_DEFAULTS))
             })
-        })
+            .mut_subcommand("calibrate", |calibrate| {
+                calibrate.mut_subcommand("imagenet", imagenet(&IMAGENET_CALIBRATE_DEFAULTS))
+            })
     }
 }
 
@@ -48,6 +58,14 @@ const IMAGENET_DEFAULTS: [(&str, &str); 6] = [
     ("batch_inf", "16"),
 ];
 
+/// The same of `sweep`.
+const IMAGENET_SWEEP_DEFAULTS: [(&str, &str); 3] =
+    [("backbones", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
+
+/// The same of `calibrate`.
+const IMAGENET_CALIBRATE_DEFAULTS: [(&str, &str); 3] =
+    [("backbone", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Evaluate a CIFAR-10 network; fetches its weights and the data set if they are missing
@@ -57,14 +75,22 @@ pub enum Command {
     ImageNet(ImageNetArgs),
     /// Evaluate an embedded network on 1,000 embedded images over alpha 8 to 14; needs no download
     Demo(DemoArgs),
+    /// Evaluate networks at several precisions and put the results in a table; goes on where it was stopped
+    #[command(subcommand)]
+    Sweep(SweepCommand),
+    /// Measure what each activation sees, and write a policy with a bound for each
+    #[command(subcommand)]
+    Calibrate(CalibrateCommand),
 }
 
 impl Command {
-    pub fn common(&self) -> &CommonArgs {
+    pub fn machine(&self) -> &MachineArgs {
         match self {
-            Self::Cifar10(args) => &args.common,
-            Self::ImageNet(args) => &args.network.common,
-            Self::Demo(args) => &args.common,
+            Self::Cifar10(args) => &args.common.machine,
+            Self::ImageNet(args) => &args.network.common.machine,
+            Self::Demo(args) => &args.common.machine,
+            Self::Sweep(command) => command.machine(),
+            Self::Calibrate(command) => command.machine(),
         }
     }
 }
@@ -99,6 +125,29 @@ pub struct NetworkArgs {
     #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
+    /// Bounds and precision of each activation from this file, which `infer calibrate` writes
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["alpha", "b_relu", "b_max", "b_search", "coefficients", "approx_method"])]
+    pub policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    #[arg(long, hide = true, value_parser = ["inf"])]
+    pub mode: Option<String>,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+impl NetworkArgs {
+    pub fn backbone(&self) -> &str {
+        self.backbone_option.as_ref().unwrap_or(&self.backbone)
+    }
+}
+
+/// Where images and weights are.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
     /// Folder of the data set [default: datasets/ and its name, fetched if missing]
     #[arg(long, alias = "dataset_path", value_name = "DIR")]
     pub dataset_path: Option<PathBuf>,
@@ -114,17 +163,142 @@ pub struct NetworkArgs {
     /// Fetch what is missing from this mirror only
     #[arg(long, value_name = "DIR_OR_URL")]
     pub from: Option<Mirror>,
-
-    #[arg(long, hide = true, value_parser = ["inf"])]
-    pub mode: Option<String>,
-
-    #[command(flatten)]
-    pub common: CommonArgs,
 }
 
-impl NetworkArgs {
-    pub fn backbone(&self) -> &str {
-        self.backbone_option.as_ref().unwrap_or(&self.backbone)
+/// Networks at several precisions. The defaults are CIFAR-10's.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// Which networks, separated by commas or spaces
+    #[arg(value_name = "BACKBONE", value_delimiter = ',', default_value = "resnet20")]
+    pub backbones: Vec<String>,
+
+    #[arg(
+        long = "backbone",
+        value_name = "BACKBONE,…",
+        value_delimiter = ',',
+        hide = true,
+        conflicts_with = "backbones"
+    )]
+    pub backbone_option: Vec<String>,
+
+    /// All networks of the data set
+    #[arg(long, conflicts_with_all = ["backbones", "backbone_option"])]
+    pub all: bool,
+
+    /// Precisions in bits, such as 4..14 (both included) or 7,9,12..14 [default: all that there are]
+    #[arg(long, value_name = "FIRST..LAST", value_parser = alphas, allow_hyphen_values = true)]
+    pub alpha: Option<Alphas>,
+
+    /// Smallest bound of ReLU's approximation range to consider
+    #[arg(long, alias = "B_relu", value_name = "B", default_value_t = 5.0, value_parser = bound, allow_negative_numbers = true)]
+    pub b_relu: f64,
+
+    /// The same of max-pooling's
+    #[arg(long, alias = "B_max", value_name = "B", default_value_t = 5.0, value_parser = bound, allow_negative_numbers = true)]
+    pub b_max: f64,
+
+    /// By how much a bound grows when a value leaves the range; 0 to take the bounds as they are
+    #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
+    pub b_search: f64,
+
+    /// Bounds of each activation from this file, which `infer calibrate` writes; none is searched
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["b_relu", "b_max", "b_search"])]
+    pub policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    /// Folder for the table (sweep.csv, sweep.json) and for what is finished (cells/), which is not computed again
+    #[arg(long, value_name = "DIR", default_value = "sweep")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+impl SweepArgs {
+    pub fn names(&self) -> &[String] {
+        if self.backbone_option.is_empty() { &self.backbones } else { &self.backbone_option }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ImageNetSweepArgs {
+    #[command(flatten)]
+    pub sweep: SweepArgs,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SweepCommand {
+    /// CIFAR-10 networks; fetches weights and the data set if they are missing
+    Cifar10(SweepArgs),
+    /// ImageNet networks; fetches weights if they are missing
+    #[command(name = "imagenet")]
+    ImageNet(ImageNetSweepArgs),
+}
+
+impl SweepCommand {
+    fn machine(&self) -> &MachineArgs {
+        match self {
+            Self::Cifar10(args) => &args.machine,
+            Self::ImageNet(args) => &args.sweep.machine,
+        }
+    }
+}
+
+/// A network whose activations get a bound each. The defaults are CIFAR-10's.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// Which network
+    #[arg(value_name = "BACKBONE", default_value = "resnet20")]
+    pub backbone: String,
+
+    /// Precision of the approximation in bits, 4 to 14
+    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
+    pub alpha: Alpha,
+
+    /// What the largest |x| of an activation is multiplied by to give its bound
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
+    pub headroom: f64,
+
+    /// Write the policy here
+    #[arg(long, value_name = "FILE.json")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageNetCalibrateArgs {
+    #[command(flatten)]
+    pub calibrate: CalibrateArgs,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CalibrateCommand {
+    /// A CIFAR-10 network; fetches its weights and the data set if they are missing
+    Cifar10(CalibrateArgs),
+    /// An ImageNet network; fetches its weights if they are missing
+    #[command(name = "imagenet")]
+    ImageNet(ImageNetCalibrateArgs),
+}
+
+impl CalibrateCommand {
+    fn machine(&self) -> &MachineArgs {
+        match self {
+            Self::Cifar10(args) => &args.machine,
+            Self::ImageNet(args) => &args.calibrate.machine,
+        }
     }
 }
 
@@ -133,6 +307,13 @@ pub struct ImageNetArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
 
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+/// How pictures become images.
+#[derive(Debug, Args)]
+pub struct PictureArgs {
     /// Pixels of the square that is cropped from the middle (Inception-v3 was trained with 299)
     #[arg(long, alias = "image_size", value_name = "PIXELS", default_value_t = 224)]
     pub image_size: usize,
@@ -174,6 +355,21 @@ pub struct CommonArgs {
     #[arg(long, alias = "approx_method", value_name = "METHOD", default_value = "proposed")]
     pub approx_method: Method,
 
+    #[command(flatten)]
+    pub machine: MachineArgs,
+
+    /// Write all results as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+
+    /// Write the logits of both networks and the labels
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub logits: Option<PathBuf>,
+}
+
+/// With what, on how many images, and on which machine.
+#[derive(Debug, Args)]
+pub struct MachineArgs {
     /// Polynomials from this file instead of the published ones (`cargo xtask coefficients` writes some)
     #[arg(long, value_name = "FILE.json")]
     pub coefficients: Option<PathBuf>,
@@ -197,14 +393,6 @@ pub struct CommonArgs {
     /// Vector instructions of the activations [default: the best there are]
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<Simd>,
-
-    /// Write all results as JSON
-    #[arg(long, value_name = "FILE.json")]
-    pub report: Option<PathBuf>,
-
-    /// Write the logits of both networks and the labels
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub logits: Option<PathBuf>,
 }
 
 /// What replaces the activations.
@@ -227,6 +415,36 @@ impl Method {
 
 fn bits(text: &str) -> Result<u8, String> {
     text.trim().parse().or_else(|_| text.parse::<Alpha>().map(Alpha::bits)).map_err(|e| e.to_string())
+}
+
+/// Precisions in bits, ascending and each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alphas(pub Vec<u8>);
+
+fn alphas(text: &str) -> Result<Alphas, String> {
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let Some((first, last)) = part.split_once("..") else {
+            all.push(bits(part)?);
+            continue;
+        };
+        let (first, last) = (bits(first)?, bits(last.strip_prefix('=').unwrap_or(last))?);
+        if first > last {
+            return Err(format!("{first}..{last} is empty: the first is larger than the last"));
+        }
+        all.extend(first..=last);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(Alphas(all))
+}
+
+fn headroom(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=1e6).contains(&factor) => Ok(factor),
+        Ok(factor) => Err(format!("the headroom must be from 1 to 1e6, not {factor:?}")),
+        Err(_) => Err("not a number".to_owned()),
+    }
 }
 
 fn step(text: &str) -> Result<f64, String> {
@@ -259,11 +477,37 @@ mod tests {
             let args = match &cli.command {
                 Command::Cifar10(args) => args,
                 Command::ImageNet(args) => &args.network,
-                Command::Demo(_) => unreachable!(),
+                _ => unreachable!(),
             };
-            assert_eq!((args.backbone(), args.params_name.as_str()), (backbone, params_name));
+            assert_eq!((args.backbone(), args.sources.params_name.as_str()), (backbone, params_name));
             assert_eq!([args.b_relu, args.b_max, args.b_search], numbers);
-            assert_eq!(args.common.batch_inf.get(), batch);
+            assert_eq!(args.common.machine.batch_inf.get(), batch);
+        }
+    }
+
+    #[test]
+    fn precisions_are_ranges_and_lists() {
+        for (text, expected) in [
+            ("4..14", (4..=14).collect()),
+            ("4..=6", vec![4, 5, 6]),
+            ("7", vec![7]),
+            ("12..14,7,9,13", vec![7, 9, 12, 13, 14]),
+            // Which of them there are, the tables know.
+            ("3..5", vec![3, 4, 5]),
+        ] {
+            assert_eq!(alphas(text), Ok(Alphas(expected)), "{text}");
+        }
+        for (text, expected) in [
+            ("9..4", "9..4 is empty: the first is larger than the last"),
+            ("", "whole numbers from 4 to 14"),
+            ("7,", "whole numbers from 4 to 14"),
+            ("4..", "whole numbers from 4 to 14"),
+            ("a..b", "alpha is `a`"),
+            ("-4..5", "alpha is `-4`"),
+            ("4..300", "whole numbers from 4 to 14"),
+        ] {
+            let error = alphas(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

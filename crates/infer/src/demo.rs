@@ -27,11 +27,11 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     if table && args.common.logits.is_some() {
         bail!("--logits takes one precision: choose it with --alpha");
     }
-    let compositions = Compositions::open(args.common.coefficients.as_deref())?;
+    let compositions = Compositions::open(args.common.machine.coefficients.as_deref())?;
     let composition = compositions.get(args.alpha.unwrap_or(Alpha::MAX.bits()));
     let composition = if table { None } else { Some(composition?) };
-    let device = inputs::device(&args.common)?;
-    let images = demo::images().truncated(args.common.limit.map_or(usize::MAX, NonZeroUsize::get));
+    let device = inputs::device(&args.common.machine)?;
+    let images = demo::images().truncated(args.common.machine.limit.map_or(usize::MAX, NonZeroUsize::get));
     let backbone = Backbone::find("cifar10", &args.backbone)?;
     let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
     let mut subjects = Subjects {

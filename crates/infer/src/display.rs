@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use approx_eval::Report;
 use approx_eval::report::SiteResult;
+use approx_eval::sweep::Point;
+use approx_eval::{PolicyFile, Report};
 use approx_models::SiteKind;
+use minimax_coeffs::Alpha;
 
 use crate::run::Subjects;
 
@@ -73,6 +75,7 @@ fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> 
     let exact = largest(|site| site.max_abs)?;
     let approx = largest(|site| site.approx_max_abs)?;
     let mut text = match bound {
+        Some(bound) if report.method == "policy" => format!("by site, at most {}", number(bound)),
         Some(bound) => {
             let passes = if report.approx.passes == 1 { "pass" } else { "passes" };
             format!("{}, found in {} {passes}", number(bound), report.approx.passes)
@@ -87,7 +90,7 @@ fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> 
     .expect("a String takes all");
     // The error grows with B, so more than is needed is accuracy given away.
     let enough = f64::from(exact.max_abs.max(approx.approx_max_abs) / 5.0).ceil() * 5.0;
-    if bound.is_some_and(|bound| enough > 0.0 && enough <= bound / 1.5) {
+    if report.method != "policy" && bound.is_some_and(|bound| enough > 0.0 && enough <= bound / 1.5) {
         let option = if kind == SiteKind::Relu { "--b-relu" } else { "--b-max" };
         write!(text, "; a smaller B is more exact: try {option} {enough}").expect("a String takes all");
     }
@@ -144,4 +147,80 @@ pub fn table_row(report: &Report) -> String {
 pub fn table_footer() -> &'static str {
     "\ndepth, mults: levels and non-scalar multiplications of one ReLU under encryption\n\
      agreement: images that get the same class as from the exact network\n"
+}
+
+/// What each site saw, and what the policy gives.
+pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
+    let width = file.sites.iter().map(|site| site.name.len()).max().unwrap_or(0).max(4);
+    let mut text = format!(
+        "\n{:width$}        min     0.1 %       1 %      50 %      99 %    99.9 %       max     bound  near 0\n",
+        "site"
+    );
+    for site in &file.sites {
+        let quantiles = ["0.1", "1", "50", "99", "99.9"].map(|name| site.quantiles[name]);
+        let numbers = [&[site.min], &quantiles[..], &[site.max]].concat();
+        let numbers: String = numbers.iter().map(|x| format!("  {x:>8.3}")).collect();
+        let near = 100.0 * site.near_zero[&alpha.bits()];
+        writeln!(text, "{:width$}{numbers}  {:>8.3}  {near:>4.2} %", site.name, site.bound)
+            .expect("a String takes all");
+    }
+    let promise = &file.promise;
+    let difference = promise.max_abs_logit_difference.map_or("not finite".to_owned(), |d| format!("{d:.3}"));
+    text + &format!(
+        "\nnear 0: inputs with |x| < 2^-{alpha} · bound\n\nexact {}, with the policy {}; agreement {}; logit error \
+         {difference}\n",
+        percent(promise.exact_accuracy).trim(),
+        percent(promise.accuracy).trim(),
+        percent(promise.agreement).trim(),
+    )
+}
+
+/// The columns of `infer sweep`.
+pub fn sweep_header() -> &'static str {
+    "\nalpha  degrees      depth  mults  net depth  net mults  B_relu  B_max    exact  accuracy  relative  \
+     agreement  logit error  images/s\n"
+}
+
+/// One precision of a network.
+pub fn sweep_row(point: &Point) -> String {
+    let row = &point.row;
+    let degrees: Vec<String> = row.degrees.iter().map(usize::to_string).collect();
+    let mut text = format!(
+        "{:>5}  {:11}  {:>5}  {:>5}  {:>9}  {:>9}",
+        row.alpha,
+        degrees.join(", "),
+        row.relu_depth,
+        row.relu_multiplications,
+        row.network_depth.map_or_else(|| "-".to_owned(), |depth| depth.to_string()),
+        row.network_multiplications,
+    );
+    if let Some(reason) = &row.unusable {
+        return text + &format!("  {reason}\n");
+    }
+    // A policy's bounds have more digits than a table has room for.
+    let bound =
+        |bound: Option<f64>| bound.map_or_else(|| "-".to_owned(), |b| number((b * 1e3).round() / 1e3));
+    let share = |share: Option<f64>| 100.0 * share.unwrap_or(f64::NAN);
+    write!(
+        text,
+        "  {:>6}  {:>5}  {:>5.2} %  {:>6.2} %  {:>+6.2} %  {:>7.2} %  {:>11.3}  {:>8.1}{}",
+        bound(row.b_relu),
+        bound(row.b_max),
+        share(row.exact_accuracy),
+        share(row.accuracy),
+        share(row.relative_difference),
+        share(row.agreement),
+        row.max_abs_logit_difference.unwrap_or(f32::NAN),
+        row.images_per_second.unwrap_or(f64::NAN),
+        if point.kept { "  kept" } else { "" },
+    )
+    .expect("a String takes all");
+    text + "\n"
+}
+
+/// What the columns mean.
+pub fn sweep_footer() -> &'static str {
+    "\ndepth, mults: levels and non-scalar multiplications of one ReLU under encryption\n\
+     net depth, net mults: of all activations, one ciphertext each; linear layers not included\n\
+     agreement: images that get the same class as from the exact network; kept: from an earlier run\n"
 }

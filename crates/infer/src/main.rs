@@ -7,22 +7,26 @@
 //! | `inputs` | weights, data and device |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
+//! | `calibrate` | a bound for each activation |
+//! | `sweep` | several networks and precisions, resumable |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
 mod args;
+mod calibrate;
 mod compositions;
 mod demo;
 mod display;
 mod inputs;
 mod progress;
 mod run;
+mod sweep;
 
 use std::process::ExitCode;
 
 use approx_cli::program;
 
-use crate::args::{Cli, Command};
+use crate::args::{CalibrateCommand, Cli, Command, SweepCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
@@ -30,12 +34,16 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<()> {
-    let common = cli.command.common();
-    program::use_machine(common.threads, common.simd)?;
+    let machine = cli.command.machine();
+    program::use_machine(machine.threads, machine.simd)?;
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
         Command::Cifar10(args) => run::cifar10(args, &observer),
         Command::ImageNet(args) => run::imagenet(args, &observer),
         Command::Demo(args) => demo::demo(args, &observer),
+        Command::Calibrate(CalibrateCommand::Cifar10(args)) => calibrate::cifar10(args, &observer),
+        Command::Calibrate(CalibrateCommand::ImageNet(args)) => calibrate::imagenet(args, &observer),
+        Command::Sweep(SweepCommand::Cifar10(args)) => sweep::cifar10(args, &observer),
+        Command::Sweep(SweepCommand::ImageNet(args)) => sweep::imagenet(args, &observer),
     }
 }

@@ -58,6 +58,10 @@ impl Observer for PassProgress {
         }
     }
 
+    fn waiting(&self, cell: &str) {
+        self.line(&format!("waiting for another process that computes {cell}"));
+    }
+
     fn widened(&self, error: &RangeError, bound: f64) {
         if !self.logs {
             self.line(&format!("widened to {bound}: {error}"));

@@ -3,16 +3,17 @@
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_data::{ImageSource, Normalization, Preprocess};
+use approx_eval::calibrate::evaluate_policy;
 use approx_eval::output::{check_writable, write_atomically, write_logits};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, Report, Search, approximate_pass,
-    exact_pass,
+    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report, Search,
+    approximate_pass, exact_pass,
 };
 use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use candle_core::Device;
 
-use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs};
+use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs, PictureArgs};
 use crate::compositions::Compositions;
 use crate::{display, inputs};
 
@@ -37,8 +38,8 @@ pub struct Outcome {
 /// `infer cifar10`.
 pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
     let Some(chosen) = prepare("cifar10", args)? else { return Ok(()) };
-    let weights = inputs::weights(args, chosen.backbone, &chosen.device)?;
-    let images = inputs::cifar10_images(args)?;
+    let weights = inputs::weights(&args.sources, chosen.backbone, &chosen.device)?;
+    let images = inputs::cifar10_images(&args.sources, &args.common.machine)?;
     evaluate(args, &chosen, weights, &images, Normalization::CIFAR10, observer)
 }
 
@@ -46,21 +47,29 @@ pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
 pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
     let Some(chosen) = prepare("imagenet", &args.network)? else { return Ok(()) };
     // Unlike the weights, the images are not for anybody to fetch.
-    let images = inputs::imagenet_images(args)?;
-    let weights = inputs::weights(&args.network, chosen.backbone, &chosen.device)?;
-    if chosen.backbone.name() == "inception_v3" && args.image_size == Preprocess::IMAGENET.size() {
+    let images =
+        inputs::imagenet_images(&args.network.sources, &args.pictures, &args.network.common.machine)?;
+    let weights = inputs::weights(&args.network.sources, chosen.backbone, &chosen.device)?;
+    note_image_size(chosen.backbone, &args.pictures);
+    evaluate(&args.network, &chosen, weights, &images, Normalization::IMAGENET, observer)
+}
+
+/// Says so if a network was trained with images of another size.
+pub fn note_image_size(backbone: &Backbone, pictures: &PictureArgs) {
+    if backbone.name() == "inception_v3" && pictures.image_size == Preprocess::IMAGENET.size() {
         eprintln!(
             "note: {} was trained with images of 299 pixels; 224 are the paper's. --image-size 299 gives its own",
-            chosen.backbone.name()
+            backbone.name()
         );
     }
-    evaluate(&args.network, &chosen, weights, &images, Normalization::IMAGENET, observer)
 }
 
 /// What is to be evaluated, with what, and where.
 struct Chosen {
     backbone: &'static Backbone,
     composition: Composition,
+    /// What is evaluated instead of one composition.
+    policy: Option<PolicyFile>,
     device: Device,
 }
 
@@ -73,8 +82,9 @@ fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<Chosen>> {
     }
     let backbone = Backbone::find(dataset, args.backbone())?;
     check_outputs(&args.common)?;
-    let composition = Compositions::open(args.common.coefficients.as_deref())?.get(args.alpha)?;
-    Ok(Some(Chosen { backbone, composition, device: inputs::device(&args.common)? }))
+    let composition = Compositions::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
+    let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name())).transpose()?;
+    Ok(Some(Chosen { backbone, composition, policy, device: inputs::device(&args.common.machine)? }))
 }
 
 fn evaluate(
@@ -101,7 +111,10 @@ fn evaluate(
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
-    let outcome = subjects.approximate(&exact, chosen.composition, search, observer)?;
+    let outcome = match &chosen.policy {
+        Some(file) => subjects.approximate_by(&exact, file, observer)?,
+        None => subjects.approximate(&exact, chosen.composition, search, observer)?,
+    };
     print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
@@ -149,17 +162,47 @@ impl<'a> Subjects<'a> {
             }
             approx => approx?,
         };
+        Ok(self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition)))
+    }
+
+    /// The network with a policy's activations, compared with the exact one.
+    pub fn approximate_by(
+        &mut self,
+        exact: &Pass,
+        file: &PolicyFile,
+        observer: &dyn Observer,
+    ) -> Result<Outcome> {
+        if file.weights.sha256 != self.weights_file.sha256 {
+            eprintln!("note: the policy was made with other weights, {}", file.weights.file);
+        }
+        let approx = evaluate_policy(&self.job(), exact, &mut self.network, &file.policy, observer);
+        let approx = match approx {
+            Err(EvalError::Range(error)) => {
+                bail!("{error}; calibrate on more images or with a larger --headroom")
+            }
+            approx => approx?,
+        };
+        Ok(self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from)))
+    }
+
+    fn outcome(
+        &self,
+        exact: &Pass,
+        approx: ApproximatePass,
+        method: String,
+        composition: Option<Composition>,
+    ) -> Outcome {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
             backbone: self.backbone.name().to_owned(),
-            method: method.name(),
-            composition: (method == Method::Proposed).then_some(composition),
+            method,
+            composition,
             weights: self.weights_file.clone(),
-            batch_size: self.args.batch_inf.get(),
+            batch_size: self.args.machine.batch_inf.get(),
             threads: rayon::current_num_threads(),
         };
-        Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
+        Outcome { report: Report::new(subject, exact, &approx, &comparison), approx }
     }
 
     /// Writes the files that were asked for.
@@ -179,7 +222,7 @@ impl<'a> Subjects<'a> {
         Job {
             images: self.images,
             normalization: self.normalization,
-            batch_size: self.args.batch_inf.get(),
+            batch_size: self.args.machine.batch_inf.get(),
             device: self.device.clone(),
         }
     }

@@ -224,3 +224,48 @@ fn outputs_that_cannot_be_written_are_refused_before_the_work() {
         }
     }
 }
+
+#[test]
+fn sweeps_that_cannot_be_done_are_refused_before_the_work() {
+    const TABLES: &str = "whole numbers from 4 to 14";
+    let folder = Folder::new();
+    folder.write("file", "");
+    let (demo, hub) = (demo_weights(), hub_folder());
+    let mut cases = vec![
+        (&["--alpha", "3..5"][..], &["invalid value '3' for '--alpha", TABLES][..]),
+        (&["--alpha", "9..4"], &["'9..4' for '--alpha", "9..4 is empty: the first is larger than the last"]),
+        (&["--alpha", "2..99"], &["invalid value '2' for '--alpha", TABLES]),
+        (&["--alpha", "12..15"], &["invalid value '15' for '--alpha", TABLES]),
+        (&["--alpha", ""], &["'' for '--alpha", TABLES]),
+        (&["--alpha", "7,,8"], &["'7,,8' for '--alpha", TABLES]),
+        (&["--alpha", "7.."], &["'7..' for '--alpha", TABLES]),
+        (&["resnet21"], &["unknown backbone `resnet21` for cifar10; known: resnet20, "]),
+        (&["resnet20,nothing"], &["unknown backbone `nothing` for cifar10"]),
+        (&["--backbone", ""], &["unknown backbone `` for cifar10"]),
+        (&["--backbone", "resnet20,"], &["unknown backbone `` for cifar10"]),
+        (&["--all", "--backbone", "resnet20"], &["cannot be used with"]),
+        (&["--all"], &["--params ", " is for one network, not for 9"]),
+        (&["resnet20", "resnet32"], &[" is for one network, not for 2"]),
+        (&["--output", "file"], &["file: not a directory"]),
+        (&["--output", "file/inner"], &["file/inner: not a directory"]),
+        (&["--b-relu", "0"], &["'--b-relu", "but it must be positive"]),
+        (&["--limit", "0"], &["'0' for '--limit"]),
+        (&["--dataset-path", "no/such"], &["no/such: no such folder"]),
+    ];
+    if cfg!(target_os = "linux") {
+        // Nobody can create a file there, whatever they may.
+        cases.push((&["--output", "/proc/sweep"], &["/proc/sweep: "]));
+    }
+    for (arguments, parts) in cases {
+        let data: &[&str] = if arguments[0] == "--dataset-path" { &[] } else { &["--dataset-path", &hub] };
+        let common = ["sweep", "cifar10", "--params", &demo];
+        let stderr = refused(&folder, &[&common, data, arguments].concat(), parts);
+        assert!(!stderr.contains("pass over"), "{stderr}");
+    }
+    refused(
+        &folder,
+        &["sweep", "cifar10", "--params-name", "none"],
+        &["there are no weights weights/cifar10"],
+    );
+    refused(&folder, &["sweep", "imagenet", "resnet20"], &["unknown backbone `resnet20` for imagenet"]);
+}

@@ -151,3 +151,57 @@ fn backbones_are_listed() {
         run.stderr
     );
 }
+
+#[test]
+fn a_sweep_keeps_what_depends_on_pictures_and_weights() {
+    let folder = folder();
+    let search = ["--batch-inf", "4", "--b-relu", "1", "--b-max", "1", "--b-search", "0.5"];
+    let sweep = [&["sweep"], &MINE[..], &search, &["--alpha", "13..14"]].concat();
+    folder.succeed(&sweep);
+    let rows = folder.json("sweep/sweep.json");
+    for (row, alpha) in rows.as_array().unwrap().iter().zip(["13", "14"]) {
+        let report = folder.report(&[&MINE[..], &search, &["--alpha", alpha]].concat());
+        for (field, pointer) in [
+            ("b_relu", "/b_relu"),
+            ("b_max", "/b_max"),
+            ("accuracy", "/approx/accuracy"),
+            ("agreement", "/approx/agreement"),
+            ("max_abs_logit_difference", "/approx/max_abs_logit_difference"),
+        ] {
+            assert_eq!(row.get(field), report.pointer(pointer), "{field}");
+        }
+        // 17 ReLUs; the tournament of a 3×3 window has 4 rounds and 8 maxima.
+        let number = |field: &str| row[field].as_u64().unwrap();
+        assert_eq!(number("network_depth"), (17 + 4) * number("relu_depth"));
+        assert_eq!(number("network_multiplications"), (17 + 8) * number("relu_multiplications"));
+    }
+    let run = folder.succeed(&sweep);
+    assert!(!run.stderr.contains("pass over"), "{}", run.stderr);
+    // A picture with another size, and a crop of another size.
+    let bytes = fs::read(repository("crates/approx-data/tests/preprocess/tall.png")).unwrap();
+    folder.write("pictures/val/n15075141/small.png.JPEG", bytes);
+    let run = folder.succeed(&sweep);
+    assert_eq!(run.stderr.matches("pass over 6 images").count(), 3, "{}", run.stderr);
+    let run = folder.succeed(&[&sweep[..], &["--image-size", "64", "--skip-corrupt"]].concat());
+    assert_eq!(run.stderr.matches("pass over 6 images").count(), 3, "{}", run.stderr);
+}
+
+#[test]
+fn a_calibrated_policy_bounds_max_pooling_too() {
+    let folder = folder();
+    let calibrate = [&["calibrate"], &MINE[..], &["--batch-inf", "4", "--alpha", "12", "--output", "p.json"]];
+    folder.succeed(&calibrate.concat());
+    let file = folder.json("p.json");
+    let report = folder.report(&[&MINE[..], &["--batch-inf", "4", "--policy", "p.json"]].concat());
+    assert_eq!(report["alpha"], 12);
+    for (site, seen) in file["sites"].as_array().unwrap().iter().zip(report["sites"].as_array().unwrap()) {
+        for field in ["name", "kind", "max_abs"] {
+            assert_eq!(site[field], seen[field]);
+        }
+    }
+    assert_eq!(file["sites"][1]["kind"], "max_pool");
+    assert_eq!(report["b_max"], file["sites"][1]["bound"]);
+    for field in ["accuracy", "agreement", "max_abs_logit_difference"] {
+        assert_eq!(report["approx"][field], file["promise"][field], "{field}");
+    }
+}

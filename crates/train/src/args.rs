@@ -150,7 +150,11 @@ pub struct TuningArgs {
     #[arg(long, value_name = "alpha=BITS,…", value_parser = approximation)]
     pub approx: Option<Approximation>,
 
-    /// Weight of a penalty on |x| near B and beyond, with --approx: of the mean over images of the sum over all
+    /// As --approx, with bounds and precision of each activation from this file, which `infer calibrate` writes
+    #[arg(long, value_name = "FILE.json", conflicts_with = "approx")]
+    pub policy: Option<PathBuf>,
+
+    /// Weight of a penalty on |x| near B and beyond, with --approx or --policy: of the mean over images of the sum over all
     /// inputs of max(|x|/B - 0.9, 0)² [default: 0]
     #[arg(long, value_name = "WEIGHT", value_parser = not_negative, allow_negative_numbers = true)]
     pub range_penalty: Option<f64>,
@@ -187,6 +191,7 @@ impl Cli {
                 limit_test: base.limit_test,
                 init: base.init.clone(),
                 approx: base.approx,
+                policy: base.policy.clone(),
                 range_penalty: base.range_penalty,
                 ..preset.recipe(&base.backbone)
             };

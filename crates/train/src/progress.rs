@@ -160,7 +160,7 @@ fn row(recipe: &Recipe, columns: [String; 9]) -> String {
     let [epoch, lr, loss, accuracy, test_loss, test_accuracy, speed, outside, in_test] = columns;
     let mut row =
         format!("{epoch:7} {lr:>8} {loss:>7} {accuracy:>8} {test_loss:>9} {test_accuracy:>9} {speed:>8}");
-    if recipe.approx.is_some() {
+    if recipe.approx.is_some() || recipe.policy.is_some() {
         row += &format!(" {outside:>8} {in_test:>8}");
     }
     row.trim_end().to_owned() + "\n"

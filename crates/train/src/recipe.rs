@@ -37,6 +37,9 @@ pub struct Recipe {
     /// The name or file of the weights to start from; random ones if there is none.
     pub init: Option<String>,
     pub approx: Option<Approximation>,
+    /// Bounds and precision by site, instead of `approx`. What the file held, since it may change.
+    #[serde(default)]
+    pub policy: Option<ActivationPolicy>,
     pub range_penalty: f64,
 }
 
@@ -83,6 +86,7 @@ impl Preset {
             limit_test: None,
             init: None,
             approx: None,
+            policy: None,
             range_penalty: 0.0,
         };
         match self {
@@ -130,9 +134,10 @@ impl Recipe {
 
     /// What the activations are, in training and in the test. A value out of range becomes the exact function of it.
     pub fn policy(&self) -> ActivationPolicy {
-        match self.approx {
-            None => ActivationPolicy::exact(),
-            Some(Approximation { alpha, b_relu, b_max }) => {
+        match (&self.policy, self.approx) {
+            (Some(policy), _) => policy.clone().with_exact_outside(),
+            (None, None) => ActivationPolicy::exact(),
+            (None, Some(Approximation { alpha, b_relu, b_max })) => {
                 ActivationPolicy::minimax(alpha, b_relu, b_max).with_exact_outside()
             }
         }
@@ -151,6 +156,10 @@ impl Recipe {
         let mut differences = Vec::new();
         for (field, value) in fields(self) {
             if value != others[&field] && !(field == "epochs" && epochs_may_differ) {
+                if field == "policy" {
+                    differences.push("the --policy is another one".to_owned());
+                    continue;
+                }
                 let (flag, old) = (field.replace('_', "-"), Shown(&others[&field]));
                 differences.push(format!("--{flag} {} (the checkpoint has {old})", Shown(&value)));
             }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use approx_cli::inputs::{EXTENSIONS, images, load_weights, weights_file};
 use approx_data::ImageSet;
 use approx_data::cifar10::{self, Split};
+use approx_eval::PolicyFile;
 use approx_models::{Backbone, Weights, initial_weights};
 use candle_core::Device;
 
@@ -95,10 +96,16 @@ fn name(args: &Cli) -> Result<&str> {
 
 /// What the flags say, on top of the earlier run's recipe if there is one.
 fn recipe(args: &Cli, backbone: &Backbone, earlier: Option<&Checkpoint>) -> Result<Recipe> {
-    let Some(Checkpoint { header, .. }) = earlier else {
-        return checked(args.recipe(&Preset::Reference.recipe(backbone.name())));
+    let policy = args.tuning.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name()));
+    let policy = policy.transpose()?.map(|file| file.policy);
+    let with_policy = |base: &Recipe| {
+        let recipe = args.recipe(base);
+        Recipe { policy: policy.or_else(|| recipe.policy.clone()), ..recipe }
     };
-    let recipe = args.recipe(&header.recipe);
+    let Some(Checkpoint { header, .. }) = earlier else {
+        return checked(with_policy(&Preset::Reference.recipe(backbone.name())));
+    };
+    let recipe = with_policy(&header.recipe);
     let differences = recipe.differences(&header.recipe);
     if !differences.is_empty() {
         bail!("--resume goes on with the checkpoint's recipe, but {}", differences.join(", "));
@@ -111,8 +118,8 @@ fn recipe(args: &Cli, backbone: &Backbone, earlier: Option<&Checkpoint>) -> Resu
 }
 
 fn checked(recipe: Recipe) -> Result<Recipe> {
-    if recipe.range_penalty > 0.0 && recipe.approx.is_none() {
-        bail!("--range-penalty {}: there is no range without --approx", recipe.range_penalty);
+    if recipe.range_penalty > 0.0 && recipe.approx.is_none() && recipe.policy.is_none() {
+        bail!("--range-penalty {}: there is no range without --approx or --policy", recipe.range_penalty);
     }
     Ok(recipe)
 }

@@ -5,9 +5,12 @@ mod support;
 use approx_cli::inputs::load_weights;
 use approx_data::Normalization;
 use approx_data::cifar10::{self, Split};
-use approx_eval::{Comparison, Job, exact_pass};
-use approx_models::{ActivationPolicy, Backbone};
+use approx_eval::calibrate::Promise;
+use approx_eval::report::WeightsFile;
+use approx_eval::{Comparison, Job, PolicyFile, exact_pass};
+use approx_models::{ActivationPolicy, Backbone, ReluPolicy};
 use candle_core::Device;
+use minimax_coeffs::Alpha;
 
 use support::{FILES, Folder, repository};
 
@@ -98,6 +101,86 @@ fn fine_tuning_goes_through_the_approximation_and_counts_what_is_out_of_range() 
         narrow.stdout.contains(" outside  in test\n") && narrow.stdout.contains("\n0/1 "),
         "{}",
         narrow.stdout
+    );
+}
+
+/// A policy file for ResNet-20 with this bound for each ReLU by its site, but `last` for the last one.
+fn policy_file(bound: f64, last: f64) -> PolicyFile {
+    let alpha = Alpha::new(7).unwrap();
+    let mut policy = ActivationPolicy::minimax(alpha, 50.0, 50.0);
+    let blocks = (1..=3).flat_map(|layer| (0..3).map(move |block| format!("layer{layer}.{block}.")));
+    let sites = blocks.flat_map(|block| [1, 2].map(|number| format!("{block}relu{number}")));
+    for site in ["relu1".to_owned()].into_iter().chain(sites) {
+        let bound = if site == "layer3.2.relu2" { last } else { bound };
+        policy.relu_sites.insert(site, ReluPolicy::Minimax { alpha, bound });
+    }
+    PolicyFile {
+        format: "approx-cnn policy".to_owned(),
+        version: 1,
+        backbone: "resnet20".to_owned(),
+        weights: WeightsFile { file: "none".to_owned(), sha256: "none".to_owned() },
+        headroom: 1.0,
+        promise: Promise {
+            dataset: "cifar10".to_owned(),
+            images: 1,
+            exact_accuracy: 1.0,
+            accuracy: 1.0,
+            agreement: 1.0,
+            max_abs_logit_difference: None,
+        },
+        policy,
+        sites: Vec::new(),
+    }
+}
+
+#[test]
+fn a_policy_file_trains_as_the_same_approximation_does_and_stays_with_the_run() {
+    let folder = Folder::small();
+    folder.write("weights/cifar10/resnet20_demo.safetensors", approx_data::demo::RESNET20);
+    policy_file(3.0, 3.0).write(&folder.path("policy.json")).unwrap();
+    policy_file(3.0, 2.0).write(&folder.path("other.json")).unwrap();
+    let arguments = |name: &'static str| {
+        [
+            "--params-name",
+            name,
+            "--dataset-path",
+            "few",
+            "--epochs",
+            "1",
+            "--lr",
+            "1e-4",
+            "--batch-size",
+            "10",
+        ]
+    };
+    let run = |name, more: &[&str]| {
+        folder
+            .succeed(&[&arguments(name)[..], &["--init", "demo", "--range-penalty", "0.01"], more].concat());
+        let bytes = folder.read(&format!("weights/cifar10/resnet20_{name}.safetensors"));
+        // The header holds the recipe, too.
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors: Vec<_> =
+            file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+        tensors.sort();
+        tensors
+    };
+    let expected = run("approx", &["--approx", "alpha=7,b-relu=3"]);
+    assert!(run("policy", &["--policy", "policy.json"]) == expected);
+    assert!(run("other", &["--policy", "other.json"]) != expected);
+
+    // The checkpoint has the policy, and the file may go.
+    let refused = |more: &[&str], part: &str| {
+        let run = folder.train(&[&["--params-name", "policy"], more].concat());
+        assert!(matches!(run.code, Some(1 | 2)) && run.stderr.contains(part), "{more:?}: {}", run.stderr);
+    };
+    refused(&["--resume", "--policy", "other.json"], "but the --policy is another one");
+    std::fs::remove_file(folder.path("policy.json")).unwrap();
+    folder.succeed(&["--params-name", "policy", "--resume"]);
+    refused(&["--resume", "--policy", "policy.json"], "policy.json: No such file");
+    refused(&["--policy", "other.json", "--approx", "alpha=7"], "cannot be used with");
+    refused(
+        &["--force", "--backbone", "resnet32", "--policy", "other.json"],
+        "it is for resnet20, not for resnet32",
     );
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -88,16 +88,19 @@ impl Folder {
 
     /// Runs `infer` here.
     pub fn infer(&self, arguments: &[&str]) -> Run {
+        finished(self.command(arguments).output().unwrap())
+    }
+
+    /// Starts `infer` here.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
         // Would colour the messages of a pipe, too.
-        command.env_remove("CLICOLOR_FORCE");
-        let Output { status, stdout, stderr } =
-            command.args(arguments).current_dir(self.0.path()).output().unwrap();
-        Run {
-            code: status.code(),
-            stdout: String::from_utf8(stdout).unwrap(),
-            stderr: String::from_utf8(stderr).unwrap(),
-        }
+        command.env_remove("CLICOLOR_FORCE").args(arguments).current_dir(self.0.path());
+        command
     }
 
     /// Runs `infer` here, which must succeed.
@@ -121,6 +124,19 @@ impl Folder {
 
     pub fn json(&self, name: &str) -> Value {
         serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+/// What a process that was started came to.
+pub fn wait(child: Child) -> Run {
+    finished(child.wait_with_output().unwrap())
+}
+
+fn finished(Output { status, stdout, stderr }: Output) -> Run {
+    Run {
+        code: status.code(),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
     }
 }
 

@@ -1,0 +1,377 @@
+//! One network at several precisions.
+//!
+//! The exact pass is run once. For each precision B is searched from its maxima, as for a single evaluation and by the
+//! same functions. All results are kept as [`cells`](crate::cells), and what is kept is not computed again.
+//!
+//! ```
+//! use approx_data::{Normalization, demo};
+//! use approx_eval::cells::{Cells, fingerprint};
+//! use approx_eval::report::WeightsFile;
+//! use approx_eval::{Bounds, EvalError, Job, Search, Sweep};
+//! use approx_models::{ActivationPolicy, Backbone, Weights};
+//! use candle_core::Device;
+//! use minimax_coeffs::Alpha;
+//!
+//! let images = demo::images().truncated(2);
+//! let backbone = Backbone::find("cifar10", "resnet20")?;
+//! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, "the demo's weights")?;
+//! let mut sweep = Sweep {
+//!     dataset: "demo".to_owned(),
+//!     backbone: backbone.name().to_owned(),
+//!     sequential: backbone.is_sequential(),
+//!     weights: WeightsFile { file: "the demo's weights".to_owned(), sha256: "…".to_owned() },
+//!     network: backbone.build(&weights, &ActivationPolicy::exact())?,
+//!     job: Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu },
+//!     data_sha256: fingerprint(&images)?,
+//!     search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
+//!     policy: None,
+//!     threads: 2,
+//! };
+//! let folder = tempfile::tempdir()?;
+//! let cells = Cells::open(folder.path())?;
+//! let compositions = [Alpha::new(9)?.into(), Alpha::MAX.into()];
+//! for kept in [false, true] {
+//!     let points = sweep.run(&cells, &compositions, &(), |_index, _point| Ok::<_, EvalError>(()))?;
+//!     assert!(points.iter().all(|point| point.kept == kept));
+//!     assert_eq!(points[1].row.network_depth, Some(19 * 15));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use approx_models::{ActivationPolicy, Composition, Network, SiteKind};
+use serde::{Deserialize, Serialize};
+
+use crate::bound_search::{Search, approximate_pass};
+use crate::calibrate::evaluate_policy;
+use crate::cells::{ApproxKey, Cells, Key};
+use crate::compare::Comparison;
+use crate::error::{EvalError, Result};
+use crate::evaluate::{Job, Observer, Pass, exact_pass};
+use crate::output::sha256;
+use crate::report::{Report, Subject, WeightsFile};
+
+/// A network on a data set, and where results are kept.
+pub struct Sweep<'a> {
+    /// `cifar10`, `imagenet`, `demo`.
+    pub dataset: String,
+    /// `resnet20`, …
+    pub backbone: String,
+    /// Whether a value goes through all activations one after the other.
+    pub sequential: bool,
+    /// Which weights the network has.
+    pub weights: WeightsFile,
+    /// The network; in the end it has the activations of the last evaluation.
+    pub network: Network,
+    /// The images.
+    pub job: Job<'a>,
+    /// Of the images ([`fingerprint`](crate::cells::fingerprint)).
+    pub data_sha256: String,
+    /// Where B begins, and by what it grows.
+    pub search: Search,
+    /// Bounds by site, in whose place nothing is searched; its precisions are the sweep's.
+    pub policy: Option<ActivationPolicy>,
+    /// CPU threads.
+    pub threads: usize,
+}
+
+/// What a precision comes to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All results.
+    Report(Box<Report>),
+    /// Why the network cannot be approximated with this precision: its values leave every range, or the one that was
+    /// not to be widened.
+    Unusable(String),
+}
+
+/// A precision and what it came to.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// The table's row.
+    pub row: Row,
+    /// What came out.
+    pub outcome: Outcome,
+    /// Whether it was there already.
+    pub kept: bool,
+}
+
+impl Sweep<'_> {
+    /// Evaluates the network with each composition, and gives the results in the same order. `finished` is told of each
+    /// with its index when it is there: first of those that were kept, then of the others; those that another process
+    /// is computing come last.
+    ///
+    /// # Errors
+    /// As [`exact_pass`] and [`approximate_pass`], but for values that leave every range
+    /// ([`Outcome::Unusable`]); those of [`Cells`]; those of `finished`.
+    pub fn run<E: From<EvalError>>(
+        &mut self,
+        cells: &Cells,
+        compositions: &[Composition],
+        observer: &dyn Observer,
+        mut finished: impl FnMut(usize, &Point) -> Result<(), E>,
+    ) -> Result<Vec<Point>, E> {
+        let keys: Vec<Key> = compositions.iter().map(|c| self.key(Some(*c))).collect();
+        let mut points: Vec<Option<Point>> = vec![None; keys.len()];
+        let mut missing = Vec::new();
+        for (index, (key, composition)) in keys.iter().zip(compositions).enumerate() {
+            match self.get(cells, key)? {
+                Some(outcome) => {
+                    let point = Point { row: self.row(*composition, &outcome), outcome, kept: true };
+                    finished(index, &point)?;
+                    points[index] = Some(point);
+                }
+                None => missing.push(index),
+            }
+        }
+        if !missing.is_empty() {
+            let exact = self.exact(cells, observer)?;
+            // What others are computing is waited for when there is nothing else to do.
+            for waits in [false, true] {
+                for index in std::mem::take(&mut missing) {
+                    let (key, composition) = (&keys[index], compositions[index]);
+                    let _lock = match cells.try_lock(key)? {
+                        Some(lock) => lock,
+                        None if waits => {
+                            observer.waiting(&key.title());
+                            cells.lock(key)?
+                        }
+                        None => {
+                            missing.push(index);
+                            continue;
+                        }
+                    };
+                    let kept = self.get(cells, key)?;
+                    let (outcome, kept) = match kept {
+                        Some(outcome) => (outcome, true),
+                        None => (self.approximate(&exact, composition, observer)?, false),
+                    };
+                    if !kept {
+                        cells.put(key, &outcome)?;
+                    }
+                    let point = Point { row: self.row(composition, &outcome), outcome, kept };
+                    finished(index, &point)?;
+                    points[index] = Some(point);
+                }
+            }
+        }
+        Ok(points.into_iter().flatten().collect())
+    }
+
+    /// The exact pass, computed or kept.
+    fn exact(&mut self, cells: &Cells, observer: &dyn Observer) -> Result<Pass> {
+        let key = self.key(None);
+        if let Some(pass) = cells.get_exact(&key)? {
+            return Ok(pass);
+        }
+        let _lock = match cells.try_lock(&key)? {
+            Some(lock) => lock,
+            None => {
+                observer.waiting(&key.title());
+                cells.lock(&key)?
+            }
+        };
+        if let Some(pass) = cells.get_exact(&key)? {
+            return Ok(pass);
+        }
+        self.network.set_policy(&ActivationPolicy::exact())?;
+        let pass = exact_pass(&self.job, &self.network, observer)?;
+        cells.put_exact(&key, &pass)?;
+        Ok(pass)
+    }
+
+    fn approximate(
+        &mut self,
+        exact: &Pass,
+        composition: Composition,
+        observer: &dyn Observer,
+    ) -> Result<Outcome> {
+        let (job, network) = (&self.job, &mut self.network);
+        let approx = match &self.policy {
+            Some(policy) => {
+                evaluate_policy(job, exact, network, &policy.with_composition(composition), observer)
+            }
+            None => approximate_pass(job, exact, network, self.search, observer, |bounds| {
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool)
+            }),
+        };
+        let approx = match approx {
+            Err(
+                error @ (EvalError::Range(_) | EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }),
+            ) => {
+                observer.pass_finished();
+                return Ok(Outcome::Unusable(error.to_string()));
+            }
+            approx => approx?,
+        };
+        let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
+        let subject = Subject {
+            dataset: self.dataset.clone(),
+            backbone: self.backbone.clone(),
+            method: if self.policy.is_some() { "policy" } else { "proposed" }.to_owned(),
+            composition: Some(composition),
+            weights: self.weights.clone(),
+            batch_size: self.job.batch_size,
+            threads: self.threads,
+        };
+        Ok(Outcome::Report(Box::new(Report::new(subject, exact, &approx, &comparison))))
+    }
+
+    /// What is kept under `key`. The weights are the same, but their file may have moved.
+    fn get(&self, cells: &Cells, key: &Key) -> Result<Option<Outcome>> {
+        let mut outcome = cells.get(key)?;
+        if let Some(Outcome::Report(report)) = &mut outcome {
+            report.weights = self.weights.clone();
+        }
+        Ok(outcome)
+    }
+
+    fn key(&self, composition: Option<Composition>) -> Key {
+        let Search { start, step } = self.search;
+        let approx = composition.map(|composition| ApproxKey {
+            alpha: composition.bits(),
+            polynomials_sha256: polynomials_sha256(composition),
+            b_relu: start.relu,
+            b_max: start.max_pool,
+            step,
+            policy_sha256: self
+                .policy
+                .as_ref()
+                .map(|policy| sha256(&serde_json::to_vec(policy).expect("a policy has string keys only"))),
+        });
+        Key {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            dataset: self.dataset.clone(),
+            data_sha256: self.data_sha256.clone(),
+            images: self.job.images.len(),
+            backbone: self.backbone.clone(),
+            weights_sha256: self.weights.sha256.clone(),
+            batch_size: self.job.batch_size,
+            threads: self.threads,
+            simd: approx_ops::SimdLevel::current().to_string(),
+            approx,
+        }
+    }
+
+    /// The table's row for a result.
+    fn row(&self, composition: Composition, outcome: &Outcome) -> Row {
+        let (one, signs) = (composition.sign().relu_cost(), self.network.sites().iter().map(|s| s.signs()));
+        let (in_sequence, in_all) = signs.fold((0, 0), |(s, a), (sequence, all)| (s + sequence, a + all));
+        let has_max_pool = self.network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
+        let (report, unusable) = match outcome {
+            Outcome::Report(report) => (Some(report), None),
+            Outcome::Unusable(reason) => (None, Some(reason.clone())),
+        };
+        Row {
+            backbone: self.backbone.clone(),
+            alpha: composition.bits(),
+            degrees: composition.sign().degrees(),
+            relu_depth: one.depth,
+            relu_multiplications: one.non_scalar_multiplications,
+            network_depth: self.sequential.then_some(in_sequence * one.depth),
+            network_multiplications: in_all * one.non_scalar_multiplications,
+            b_relu: report.and_then(|r| r.b_relu),
+            b_max: report.and_then(|r| r.b_max).filter(|_| has_max_pool),
+            exact_accuracy: report.map(|r| r.exact.accuracy),
+            accuracy: report.map(|r| r.approx.accuracy),
+            relative_difference: report.and_then(|r| r.relative_difference),
+            agreement: report.map(|r| r.approx.agreement),
+            max_abs_logit_difference: report.and_then(|r| r.approx.max_abs_logit_difference),
+            images: report.map_or(self.job.images.len(), |r| r.images),
+            exact_images_per_second: report.map(|r| r.exact.images_per_second),
+            images_per_second: report.map(|r| r.approx.images_per_second),
+            unusable,
+        }
+    }
+}
+
+fn polynomials_sha256(composition: Composition) -> String {
+    let mut bytes = Vec::new();
+    for polynomial in composition.sign().components() {
+        bytes.extend((polynomial.odd_coefficients().len() as u64).to_le_bytes());
+        bytes.extend(polynomial.odd_coefficients().iter().flat_map(|c| c.to_le_bytes()));
+    }
+    sha256(&bytes)
+}
+
+/// A row of the table: a backbone with a precision. Results are `None` where there are none, for the reason in
+/// `unusable`. Shares are between 0 and 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// `resnet20`, …
+    pub backbone: String,
+    /// Precision in bits.
+    pub alpha: u8,
+    /// Of the components of the composition.
+    pub degrees: Vec<usize>,
+    /// Levels of one ReLU.
+    pub relu_depth: u32,
+    /// Non-scalar multiplications of one ReLU.
+    pub relu_multiplications: u32,
+    /// Levels of all activations that a value goes through, max-pooling's tournaments included, and nothing else;
+    /// `None` where some activations are side by side.
+    pub network_depth: Option<u32>,
+    /// Non-scalar multiplications of all activations, each evaluated on one ciphertext, max-pooling once for each
+    /// maximum of two.
+    pub network_multiplications: u32,
+    /// The bound found for ReLU.
+    pub b_relu: Option<f64>,
+    /// The bound found for max-pooling; `None` too if the network has none.
+    pub b_max: Option<f64>,
+    /// Share of images that the exact network gets right.
+    pub exact_accuracy: Option<f64>,
+    /// Share of images that the approximate network gets right.
+    pub accuracy: Option<f64>,
+    /// `(accuracy − exact_accuracy) / exact_accuracy`.
+    pub relative_difference: Option<f64>,
+    /// Share of images that both put in the same class.
+    pub agreement: Option<f64>,
+    /// The largest difference of two logits.
+    pub max_abs_logit_difference: Option<f32>,
+    /// How many images were evaluated, without those that could not be decoded.
+    pub images: usize,
+    /// Throughput of the exact network.
+    pub exact_images_per_second: Option<f64>,
+    /// Throughput of the approximate network.
+    pub images_per_second: Option<f64>,
+    /// Why there are no results.
+    pub unusable: Option<String>,
+}
+
+/// The table as comma-separated values with a header (RFC 4180): degrees are separated by spaces, numbers have all their
+/// digits, what is missing is empty.
+pub fn to_csv(rows: &[Row]) -> String {
+    const HEADER: &str = "backbone,alpha,degrees,relu_depth,relu_multiplications,network_depth,\
+                          network_multiplications,b_relu,b_max,exact_accuracy,accuracy,relative_difference,agreement,\
+                          max_abs_logit_difference,images,exact_images_per_second,images_per_second,unusable\n";
+    fn text<T: ToString>(value: Option<&T>) -> String {
+        value.map_or_else(String::new, T::to_string)
+    }
+    let mut csv = HEADER.to_owned();
+    for row in rows {
+        let degrees: Vec<String> = row.degrees.iter().map(usize::to_string).collect();
+        let reason = row.unusable.as_ref().map(|reason| format!("\"{}\"", reason.replace('"', "\"\"")));
+        let fields = [
+            row.backbone.clone(),
+            row.alpha.to_string(),
+            degrees.join(" "),
+            row.relu_depth.to_string(),
+            row.relu_multiplications.to_string(),
+            text(row.network_depth.as_ref()),
+            row.network_multiplications.to_string(),
+            text(row.b_relu.as_ref()),
+            text(row.b_max.as_ref()),
+            text(row.exact_accuracy.as_ref()),
+            text(row.accuracy.as_ref()),
+            text(row.relative_difference.as_ref()),
+            text(row.agreement.as_ref()),
+            text(row.max_abs_logit_difference.as_ref()),
+            row.images.to_string(),
+            text(row.exact_images_per_second.as_ref()),
+            text(row.images_per_second.as_ref()),
+            reason.unwrap_or_default(),
+        ];
+        csv += &(fields.join(",") + "\n");
+    }
+    csv
+}

@@ -1,0 +1,171 @@
+//! The distribution of values that are seen once: a histogram whose buckets are as fine as float32's leading bits.
+//!
+//! A bucket holds the values that agree in sign, exponent and the first six bits of the significand: its width is 2^-6 of
+//! its smallest value. So any quantile is within 2^-7 of itself (0.8 %) of the value with that rank, over all of float32,
+//! without a range that has to be known before, and sketches of parts add up to the sketch of the whole. Smallest and
+//! largest value are exact. (A t-digest would be smaller and would depend on the order; here it must not.)
+
+/// Bits of a float32 that do not matter: 17 of the significand's 23.
+const DROPPED: u32 = 17;
+/// Buckets of one sign.
+const BUCKETS: usize = 1 << (31 - DROPPED);
+
+/// How many values there were of which size. 256 KiB.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sketch {
+    /// Of `|x|`, of negative values and of the others.
+    counts: [Vec<u64>; 2],
+    count: u64,
+    min: f32,
+    max: f32,
+}
+
+impl Default for Sketch {
+    fn default() -> Self {
+        let counts = [vec![0; BUCKETS], vec![0; BUCKETS]];
+        Self { counts, count: 0, min: f32::INFINITY, max: f32::NEG_INFINITY }
+    }
+}
+
+impl Sketch {
+    /// The sketch of `values`. NaN is left out.
+    pub fn of(values: &[f32]) -> Self {
+        let mut sketch = Self::default();
+        for &x in values.iter().filter(|x| !x.is_nan()) {
+            let bits = x.to_bits();
+            sketch.counts[usize::from(bits >> 31 == 0)][bucket(x)] += 1;
+            sketch.count += 1;
+            sketch.min = sketch.min.min(x);
+            sketch.max = sketch.max.max(x);
+        }
+        sketch
+    }
+
+    /// Adds what another one saw.
+    pub fn merge(&mut self, other: &Self) {
+        for (counts, others) in self.counts.iter_mut().zip(&other.counts) {
+            counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
+        }
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The smallest value; `None` if there are none.
+    pub fn min(&self) -> Option<f32> {
+        (self.count > 0).then_some(self.min)
+    }
+
+    /// The largest value; `None` if there are none.
+    pub fn max(&self) -> Option<f32> {
+        (self.count > 0).then_some(self.max)
+    }
+
+    /// The value below which a share `q` of all values is, for `q` from 0 to 1; `None` if there are none.
+    ///
+    /// # Accuracy
+    /// Within 2^-7 of itself of the value with the rank `q · (count − 1)`, rounded down (for subnormal numbers: within
+    /// 2^-132).
+    pub fn quantile(&self, q: f64) -> Option<f32> {
+        let last = self.count.checked_sub(1)?;
+        let rank = (q.clamp(0.0, 1.0) * last as f64).floor() as u64;
+        let mut below = 0;
+        let negative = (0..BUCKETS).rev().map(|i| (-middle(i), self.counts[0][i]));
+        let positive = (0..BUCKETS).map(|i| (middle(i), self.counts[1][i]));
+        for (value, count) in negative.chain(positive) {
+            below += count;
+            if below > rank {
+                return Some(value.clamp(self.min, self.max));
+            }
+        }
+        unreachable!("the counts add up to the number of values")
+    }
+
+    /// The share of values with `|x| < threshold`; 0 if there are none.
+    ///
+    /// # Accuracy
+    /// Values that differ from `threshold` by less than 2^-6 of it may be on either side.
+    pub fn share_below(&self, threshold: f32) -> f64 {
+        let end = bucket(threshold.max(0.0));
+        let count: u64 = self.counts.iter().flat_map(|counts| &counts[..end]).sum();
+        count as f64 / self.count.max(1) as f64
+    }
+}
+
+fn bucket(x: f32) -> usize {
+    ((x.to_bits() & 0x7fff_ffff) >> DROPPED) as usize
+}
+
+/// The middle of a bucket of positive values; 0 and infinity are themselves.
+fn middle(bucket: usize) -> f32 {
+    let first = f32::from_bits((bucket as u32) << DROPPED);
+    match first == 0.0 || first.is_infinite() {
+        // What falls there is nearly always just that.
+        true => first,
+        false => f32::from_bits(first.to_bits() | (1 << (DROPPED - 1))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of all sizes and both signs, in no order.
+    fn values(count: u32) -> Vec<f32> {
+        let value = |i: u32| {
+            let u = i.wrapping_mul(0x9e37_79b9).rotate_left(15).wrapping_mul(0x85eb_ca6b);
+            let x = f64::from(u) / 2f64.powi(31) - 1.0;
+            (x * x * x * 30.0 * f64::from(i % 7)) as f32
+        };
+        (0..count).map(value).collect()
+    }
+
+    #[test]
+    fn quantiles_are_within_the_stated_error() {
+        let values = values(20_011);
+        let sketch = Sketch::of(&values);
+        let mut sorted = values.clone();
+        sorted.sort_by(f32::total_cmp);
+        assert_eq!((sketch.min(), sketch.max()), (sorted.first().copied(), sorted.last().copied()));
+        for q in [0.0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0] {
+            let truth = sorted[(q * (sorted.len() - 1) as f64) as usize];
+            let found = sketch.quantile(q).unwrap();
+            assert!((found - truth).abs() <= truth.abs() / 128.0, "{q}: {found}, not {truth}");
+        }
+        for threshold in [0.01, 1.0, 7.3, 1e9] {
+            let share = |t: f32| values.iter().filter(|x| x.abs() < t).count() as f64 / values.len() as f64;
+            let found = sketch.share_below(threshold);
+            assert!(
+                found >= share(threshold * (1.0 - 1.0 / 64.0)) && found <= share(threshold),
+                "{threshold}"
+            );
+        }
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let values = values(1000);
+        let mut sum = Sketch::default();
+        for part in values.chunks(77).rev() {
+            sum.merge(&Sketch::of(part));
+        }
+        assert_eq!(sum, Sketch::of(&values));
+    }
+
+    #[test]
+    fn nothing_zero_and_infinity_are_told_apart() {
+        let nothing = Sketch::of(&[f32::NAN]);
+        assert_eq!((nothing.count(), nothing.min(), nothing.quantile(0.5)), (0, None, None));
+        assert_eq!(nothing.share_below(1.0), 0.0);
+        let sketch = Sketch::of(&[0.0, -0.0, f32::INFINITY, -1.0]);
+        assert_eq!((sketch.min(), sketch.max()), (Some(-1.0), Some(f32::INFINITY)));
+        assert_eq!((sketch.quantile(0.0), sketch.quantile(1.0)), (Some(-1.0), Some(f32::INFINITY)));
+        assert_eq!(sketch.share_below(0.5), 0.5);
+        assert_eq!(sketch.share_below(0.0), 0.0);
+    }
+}
