@@ -110,8 +110,8 @@ impl Rule {
     }
 }
 
-/// The random numbers of one tensor.
-fn stream(seed: u64, name: &str) -> ChaCha8Rng {
+/// The random numbers of one tensor, or of one layer.
+pub(crate) fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     // FNV-1a, which stays what it is, unlike the standard library's hash.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

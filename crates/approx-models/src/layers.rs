@@ -7,10 +7,10 @@ use approx_ops::{
     subsample, subsample_gradient,
 };
 use candle_core::{Device, Tensor};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng;
 
 use crate::error::Result;
+use crate::init::stream;
 use crate::network::{MaxPoolFunction, at};
 use crate::tape::{self, Back};
 use crate::training::conv::TrainedConv;
@@ -281,8 +281,7 @@ impl Dropout {
         let seed = tape::step().filter(|_| self.rate > 0.0).and_then(|step| step.dropout_seed);
         let Some(seed) = seed else { return Ok(xs.clone()) };
         // Each layer has a stream of its own, so that no order of calls matters.
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(fnv_1a(self.name.as_bytes()));
+        let mut rng = stream(seed, &self.name);
         let kept = (1.0 / (1.0 - self.rate)) as f32;
         let factors = (0..xs.elem_count()).map(|_| if rng.random_bool(self.rate) { 0.0 } else { kept });
         let factors = Tensor::from_iter(factors, xs.device())?.reshape(xs.shape())?;
@@ -290,13 +289,6 @@ impl Dropout {
         tape::push(&ys, &[xs], move |gradient| Ok(vec![Some((gradient * factors)?)]));
         Ok(ys)
     }
-}
-
-/// FNV-1a of 64 bits, which does not change from release to release.
-fn fnv_1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// An activation is only ever replaced as a whole, so one is there whatever happened.

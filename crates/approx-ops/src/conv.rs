@@ -118,11 +118,7 @@ impl PackedConv2d {
         check_dtype("conv2d", xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
         let geometry = &self.0.geometry;
-        let output = geometry.output_size(height, width).filter(|_| c == geometry.inputs);
-        let Some(output) = output else {
-            let Geometry { inputs, kernel, padding, .. } = *geometry;
-            return Err(OpError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding });
-        };
+        let output = output_size(geometry, xs)?;
         let op = Op { packed: self.0.clone(), shape: [n, c, height, width], output, activation };
         let ys = match residual {
             None => xs.apply_op1_no_bwd(&op)?,
@@ -140,6 +136,14 @@ impl PackedConv2d {
         };
         Ok(ys.permute((0, 3, 1, 2))?)
     }
+}
+
+/// Height and width of the result for `xs`, `[N, C, H, W]`.
+pub(crate) fn output_size(geometry: &Geometry, xs: &Tensor) -> Result<(usize, usize)> {
+    let (n, c, height, width) = xs.dims4()?;
+    let output = geometry.output_size(height, width).filter(|_| c == geometry.inputs);
+    let Geometry { inputs, kernel, padding, .. } = *geometry;
+    output.ok_or_else(|| OpError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding })
 }
 
 struct Op {

@@ -5,10 +5,10 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::conv::PackedConv2d;
+use crate::conv::{PackedConv2d, output_size};
 use crate::cpu::conv::{Convolution, Form, Geometry};
 use crate::cpu::{as_f32, build};
-use crate::error::{OpError, Result, check_dtype};
+use crate::error::{Result, check_dtype};
 
 /// Output pixels up to which Winograd's form does not pay.
 const FEW_PIXELS: usize = 4;
@@ -39,7 +39,7 @@ impl ConvWindow {
 /// As [`PackedConv2d`]; of the gradients, within 1e-5 of the largest value too. No sum depends on the number of threads.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`], [`OpError::ConvInput`], or candle's own for another rank.
+/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), [`OpError::ConvInput`](crate::OpError::ConvInput), or candle's own for another rank.
 ///
 /// # Panics
 /// If the stride is 0.
@@ -60,7 +60,7 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor
 /// `[N, inputs, *size]`, channels-last in memory.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`], or candle's own for another rank.
+/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for another rank.
 ///
 /// # Panics
 /// If the stride is 0, or the padding is as large as the kernel.
@@ -95,7 +95,7 @@ pub fn conv2d_input_gradient(
 /// `xs`: `[N, inputs, H, W]`; `gradient`: `[N, outputs, H', W']`; the result: `[outputs, inputs, *kernel]`.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`], [`OpError::ConvInput`], or candle's own for another rank.
+/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), [`OpError::ConvInput`](crate::OpError::ConvInput), or candle's own for another rank.
 ///
 /// # Panics
 /// If the stride is 0.
@@ -123,13 +123,6 @@ pub fn conv2d_weight_gradient(
 fn kernel(weight: &Tensor) -> Result<(usize, usize)> {
     let (_, _, height, width) = weight.dims4()?;
     Ok((height, width))
-}
-
-fn output_size(geometry: &Geometry, xs: &Tensor) -> Result<(usize, usize)> {
-    let (n, c, height, width) = xs.dims4()?;
-    let output = geometry.output_size(height, width).filter(|_| c == geometry.inputs);
-    let Geometry { inputs, kernel, padding, .. } = *geometry;
-    output.ok_or_else(|| OpError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding })
 }
 
 fn form(geometry: &Geometry, output: (usize, usize)) -> Form {

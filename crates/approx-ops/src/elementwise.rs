@@ -31,7 +31,7 @@ pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
 }
 
 /// A channels-last image as `[N, H, W, C]`, so that it can stay so without a copy.
-fn dense_channels_last(xs: &Tensor) -> Result<Option<Tensor>> {
+pub(crate) fn dense_channels_last(xs: &Tensor) -> Result<Option<Tensor>> {
     if xs.rank() != 4 || xs.is_contiguous() {
         return Ok(None);
     }

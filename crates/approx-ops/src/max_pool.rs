@@ -8,6 +8,7 @@ use minimax_coeffs::{Alpha, CompositeSign};
 use crate::cpu::composite::CompositeF32;
 use crate::cpu::pool::{Max, Pooling};
 use crate::cpu::{as_f32, dense};
+use crate::elementwise::dense_channels_last;
 use crate::error::{OpError, Result, check_bound, check_dtype};
 use crate::range::RangeRecorder;
 use crate::reference::scale;
@@ -223,10 +224,10 @@ impl Kind {
             height,
             width,
         })?;
-        let dense = xs.permute((0, 2, 3, 1))?;
-        let channels_last = !xs.is_contiguous() && dense.is_contiguous();
-        let op = Op { kind: self, spec, bound, shape: [n, c, height, width], output, channels_last };
-        Ok((op, if channels_last { dense } else { xs.clone() }))
+        let dense = dense_channels_last(xs)?;
+        let (shape, channels_last) = ([n, c, height, width], dense.is_some());
+        let op = Op { kind: self, spec, bound, shape, output, channels_last };
+        Ok((op, dense.unwrap_or_else(|| xs.clone())))
     }
 }
 

@@ -201,15 +201,17 @@ impl<T: OuterTiled> WithSimd for InOuterTiles<T> {
 /// Rows that [`OuterTiled`] may read beyond the last one.
 pub(super) const OUTER_MARGIN: usize = 16;
 
-/// Adds to `sums`, for each pair of `P` numbers and a panel of `BLOCK` numbers, their outer product.
+/// Adds to `sums`, for each pair of rows, the outer product of the first `P` numbers of one and the first `BLOCK` numbers
+/// of the other.
 #[inline(always)]
 pub(super) fn add_outer_products<'v, S: Simd, const R: usize, const P: usize>(
     simd: S,
-    pairs: impl Iterator<Item = (&'v [f32; P], &'v [f32; BLOCK])>,
+    pairs: impl Iterator<Item = (&'v [f32], &'v [f32])>,
     mut sums: [[S::f32s; R]; P],
 ) -> [[S::f32s; R]; P] {
     for (left, right) in pairs {
-        let right = S::as_simd_f32s(right).0;
+        let left: &[f32; P] = left.first_chunk().expect("there is a margin behind the last row");
+        let right = S::as_simd_f32s(&right[..BLOCK]).0;
         for p in 0..P {
             let x = simd.splat_f32s(left[p]);
             for r in 0..R {

@@ -104,11 +104,9 @@ impl OuterTiled for Multiply<'_> {
             for part in parts {
                 let (own, rest) = gradients.split_at(part.offsets.len() * width);
                 gradients = rest;
-                let pairs = own.chunks_exact(width).zip(&part.offsets).map(|(right, offset)| {
-                    let left = part.input[offset + tap..].first_chunk::<P>().expect("there is a margin");
-                    let right = right[panel * BLOCK..].first_chunk::<BLOCK>().expect("a row is of panels");
-                    (left, right)
-                });
+                let pairs = own.chunks_exact(width).zip(&part.offsets);
+                let pairs =
+                    pairs.map(|(right, offset)| (&part.input[offset + tap..], &right[panel * BLOCK..]));
                 tile = add_outer_products::<S, R, P>(simd, pairs, tile);
             }
             add_tile(simd, &tile, sums);

@@ -194,11 +194,8 @@ impl OuterTiled for Multiply<'_> {
             for part in parts {
                 let left = &part.inputs[place * part.count * inputs..];
                 let right = &part.gradients[place * part.count * width..][..part.count * width];
-                let pairs = right.chunks_exact(width).enumerate().map(|(k, right)| {
-                    let left = left[k * inputs + channel..].first_chunk::<P>().expect("there is a margin");
-                    let right = right[panel * BLOCK..].first_chunk::<BLOCK>().expect("a row is of panels");
-                    (left, right)
-                });
+                let pairs = right.chunks_exact(width).enumerate();
+                let pairs = pairs.map(|(k, right)| (&left[k * inputs + channel..], &right[panel * BLOCK..]));
                 tile = add_outer_products::<S, R, P>(simd, pairs, tile);
             }
             add_tile(simd, &tile, sums);
