@@ -69,6 +69,15 @@ impl PoolSpec {
         };
         Some((size(height)?, size(width)?))
     }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// [`OpError::EmptyPool`] if no window fits.
+    pub(crate) fn checked_output_size(&self, height: usize, width: usize) -> Result<(usize, usize)> {
+        let (kernel, padding) = (self.kernel, self.padding);
+        self.output_size(height, width).ok_or(OpError::EmptyPool { kernel, padding, height, width })
+    }
 }
 
 /// Exact max-pooling that records the range of its input. Unlike candle's, it has padding (which never wins)
@@ -218,12 +227,7 @@ impl Kind {
     fn op(self, xs: &Tensor, spec: PoolSpec, bound: f32) -> Result<(Op, Tensor)> {
         check_dtype(self.name(), xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
-        let output = spec.output_size(height, width).ok_or(OpError::EmptyPool {
-            kernel: spec.kernel,
-            padding: spec.padding,
-            height,
-            width,
-        })?;
+        let output = spec.checked_output_size(height, width)?;
         let dense = dense_channels_last(xs)?;
         let (shape, channels_last) = ([n, c, height, width], dense.is_some());
         let op = Op { kind: self, spec, bound, shape, output, channels_last };

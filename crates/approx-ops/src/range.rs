@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::Tensor;
 
+use crate::noise::Excursions;
 use crate::sketch::Sketch;
 
 /// The inputs of one or more evaluations, in two numbers.
@@ -50,23 +51,51 @@ fn is_out_of_range(x: f32, bound: f32) -> bool {
 
 /// Collects the [`RangeStats`] of one place in a network. Clones share what they collect.
 #[derive(Debug, Clone, Default)]
-pub struct RangeRecorder(Arc<Mutex<RangeStats>>, Arc<RwLock<Option<Mutex<Sketch>>>>);
+pub struct RangeRecorder(Arc<Recorded>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    stats: Mutex<RangeStats>,
+    sketch: RwLock<Option<Mutex<Sketch>>>,
+    excursions: Mutex<Vec<Excursions>>,
+}
 
 impl RangeRecorder {
     /// Adds `stats`.
     pub fn record(&self, stats: RangeStats) {
-        let mut total = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = self.0.stats.lock().unwrap_or_else(PoisonError::into_inner);
         *total = total.merge(stats);
+    }
+
+    /// Adds outputs of components that left the next one's domain.
+    pub fn record_excursions(&self, excursions: Vec<Excursions>) {
+        let mut all = self.0.excursions.lock().unwrap_or_else(PoisonError::into_inner);
+        for new in excursions {
+            match all.iter_mut().find(|known| known.component == new.component) {
+                Some(known) => {
+                    known.count += new.count;
+                    known.largest = known.largest.max(new.largest);
+                }
+                None => all.push(new),
+            }
+        }
+    }
+
+    /// By component, what was recorded of them since the last call, and forgets it.
+    pub fn take_excursions(&self) -> Vec<Excursions> {
+        let mut all = std::mem::take(&mut *self.0.excursions.lock().unwrap_or_else(PoisonError::into_inner));
+        all.sort_by_key(|excursions| excursions.component);
+        all
     }
 
     /// From now on, [`sketch`](Self::sketch) adds to a new sketch.
     pub fn start_sketch(&self) {
-        *self.1.write().unwrap_or_else(PoisonError::into_inner) = Some(Mutex::default());
+        *self.0.sketch.write().unwrap_or_else(PoisonError::into_inner) = Some(Mutex::default());
     }
 
     /// Whether inputs are to be sketched. Ops do not do so themselves: who calls them has the inputs.
     pub fn is_sketching(&self) -> bool {
-        self.1.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.sketch.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Adds inputs to the sketch, if one was started.
@@ -74,7 +103,7 @@ impl RangeRecorder {
     /// # Errors
     /// candle's, for a tensor that is not float32.
     pub fn sketch(&self, xs: &Tensor) -> candle_core::Result<()> {
-        if let Some(sketch) = &*self.1.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(sketch) = &*self.0.sketch.read().unwrap_or_else(PoisonError::into_inner) {
             let part = Sketch::of(&xs.flatten_all()?.to_vec1()?);
             sketch.lock().unwrap_or_else(PoisonError::into_inner).merge(&part);
         }
@@ -83,13 +112,13 @@ impl RangeRecorder {
 
     /// The sketch, which ends; `None` if none was started.
     pub fn take_sketch(&self) -> Option<Sketch> {
-        let sketch = self.1.write().unwrap_or_else(PoisonError::into_inner).take();
+        let sketch = self.0.sketch.write().unwrap_or_else(PoisonError::into_inner).take();
         sketch.map(|sketch| sketch.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What was recorded since the last call, and forgets it.
     pub fn take(&self) -> RangeStats {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -7,6 +7,9 @@ use crate::cost::Cost;
 use crate::polynomial::OddPolynomial;
 use crate::tables;
 
+/// By how much the published tables widen an interval (docs/coefficients.md).
+const PUBLISHED_MARGIN: f64 = 1.0 / (1 << 22) as f64;
+
 /// `s(x) = (p_k ∘ … ∘ p_1)(x)`, an approximation of `sign(x)` on `[-1, 1]` by odd polynomials
 /// (arXiv 2105.10879, section III).
 ///
@@ -15,6 +18,7 @@ use crate::tables;
 pub struct CompositeSign {
     components: Vec<OddPolynomial>,
     input_radii: Vec<f64>,
+    margin: f64,
     cost: Cost,
 }
 
@@ -22,8 +26,11 @@ impl CompositeSign {
     /// The published composition for `alpha`. Parsed once, on first use.
     pub fn published(alpha: Alpha) -> &'static CompositeSign {
         static ALL: LazyLock<Vec<CompositeSign>> = LazyLock::new(|| {
-            let parse =
-                |alpha| tables::published(alpha).composite().expect("published tables have listed degrees");
+            let parse = |alpha| {
+                let sign =
+                    tables::published(alpha).composite().expect("published tables have listed degrees");
+                sign.with_margin(PUBLISHED_MARGIN)
+            };
             Alpha::all().map(parse).collect()
         });
         &ALL[usize::from(alpha.bits() - Alpha::MIN.bits())]
@@ -40,7 +47,19 @@ impl CompositeSign {
             input_radii.push(radius);
             radius = component.max_abs_on(radius);
         }
-        Some(Self { components, input_radii, cost })
+        Some(Self { components, input_radii, margin: 0.0, cost })
+    }
+
+    /// The same, known to be made for outputs of components that are off by up to `margin`.
+    #[must_use]
+    pub fn with_margin(self, margin: f64) -> Self {
+        Self { margin, ..self }
+    }
+
+    /// By how much the output of a component may be off without leaving the next one's domain, beyond
+    /// [`CompositeSign::input_radii`].
+    pub fn margin(&self) -> f64 {
+        self.margin
     }
 
     /// The components, in order of application.

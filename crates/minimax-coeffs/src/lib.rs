@@ -14,6 +14,7 @@
 //! | [`composite`] | [`CompositeSign`]: the components, `sign`, ReLU and maximum in float64 |
 //! | [`polynomial`] | [`OddPolynomial`]: evaluation, derivative, power and Chebyshev basis |
 //! | [`nested`] | [`NestedForm`]: the same polynomial arranged so that float32 evaluates it accurately |
+//! | [`noise`] | what an encrypted evaluation adds: its noise, and by what a composition amplifies it |
 //! | [`cost`] | [`Cost`]: multiplicative depth and non-scalar multiplications |
 //! | [`decimal`] | [`Decimal`]: a coefficient exactly as printed |
 //! | [`tables`] | the published tables and the parser of their text format |
@@ -88,6 +89,7 @@ pub mod float32;
 #[cfg(feature = "generate")]
 pub mod generate;
 pub mod nested;
+pub mod noise;
 pub mod polynomial;
 #[cfg(feature = "generate")]
 pub mod real;
