@@ -61,6 +61,18 @@ pub struct ApproxKey {
     pub step: f64,
     /// Of the policy with bounds by site, if there is one.
     pub policy_sha256: Option<String>,
+    /// Simulated noise, if there is some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseKey>,
+}
+
+/// What simulated noise depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseKey {
+    /// Its standard deviation.
+    pub sigma: f64,
+    /// Of the random numbers.
+    pub seed: u64,
 }
 
 impl Key {
@@ -74,7 +86,11 @@ impl Key {
     /// For messages: `resnet20, alpha 7`.
     pub fn title(&self) -> String {
         match &self.approx {
-            Some(approx) => format!("{}, alpha {}", self.backbone, approx.alpha),
+            Some(approx) => {
+                let noise = approx.noise.as_ref().map(|noise| -noise.sigma.log2());
+                let noise = noise.map_or_else(String::new, |bits| format!(", noise 2^-{bits}"));
+                format!("{}, alpha {}{noise}", self.backbone, approx.alpha)
+            }
             None => format!("{}, exact", self.backbone),
         }
     }
@@ -172,7 +188,8 @@ impl Cells {
         let ExactValue { sites, skipped, seconds, peak_memory_bytes } = kept.value;
         let skipped = skipped.into_iter().map(|image| Skipped { name: image.name, reason: image.reason });
         let skipped = skipped.collect();
-        Ok(Some(Pass { logits, labels, skipped, sites, seconds, peak_memory: peak_memory_bytes }))
+        let excursions = Vec::new();
+        Ok(Some(Pass { logits, labels, skipped, sites, excursions, seconds, peak_memory: peak_memory_bytes }))
     }
 
     /// Keeps an exact pass under `key`: `logits` (`[N, classes]`, float32) and `labels` (`[N]`, 16 bits) as

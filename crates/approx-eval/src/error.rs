@@ -23,6 +23,23 @@ pub enum EvalError {
         /// In which batch.
         images: Range<usize>,
     },
+    /// Under simulated noise, the polynomials explode: no range holds what they give.
+    #[error(
+        "{site}: under noise of 2^-{bits:.2} a value is {value}, far outside the range of {bound} (images {} to {})",
+        images.start, images.end - 1
+    )]
+    Noise {
+        /// The site whose input it is in, or `logits`.
+        site: String,
+        /// `−log2` of the noise's standard deviation.
+        bits: f64,
+        /// The value.
+        value: f32,
+        /// The bound of the range of approximation.
+        bound: f64,
+        /// In which batch.
+        images: Range<usize>,
+    },
     /// The search for B does not end.
     #[error("the search for B gave up after {widened} times of widening; the last was {last}")]
     SearchGaveUp {

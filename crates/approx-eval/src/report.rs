@@ -1,12 +1,13 @@
 //! All of a run's results, as JSON.
 
 use approx_models::{Composition, SiteKind};
+use approx_ops::Noise;
 use minimax_coeffs::CompositeSign;
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::ApproximatePass;
 use crate::compare::Comparison;
-use crate::evaluate::Pass;
+use crate::evaluate::{Pass, SiteExcursions};
 
 /// What was run and what came out. Shares are between 0 and 1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,12 +46,28 @@ pub struct Report {
     pub relative_difference: Option<f64>,
     /// Each site with the largest |x| of the exact and of the approximate network.
     pub sites: Vec<SiteResult>,
+    /// The noise that was simulated, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseResult>,
     /// The weights.
     pub weights: WeightsFile,
     /// CPU threads.
     pub threads: usize,
     /// Vector instructions of the activations on the CPU.
     pub simd: String,
+}
+
+/// Simulated noise and what it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseResult {
+    /// The standard deviation that a rescaling adds, in units of the encrypted message.
+    pub sigma: f64,
+    /// `−log2` of it.
+    pub bits: f64,
+    /// Of the random numbers.
+    pub seed: u64,
+    /// Outputs of components that left the next one's domain, by site.
+    pub excursions: Vec<SiteExcursions>,
 }
 
 /// Results of the exact network.
@@ -137,6 +154,8 @@ pub struct Subject {
     pub method: String,
     /// For `proposed`, and for a policy of one precision.
     pub composition: Option<Composition>,
+    /// Simulated noise.
+    pub noise: Option<Noise>,
     /// Which weights.
     pub weights: WeightsFile,
     /// Images at a time.
@@ -148,7 +167,7 @@ pub struct Subject {
 impl Report {
     /// The report of two passes over the same images.
     pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
-        let Subject { dataset, backbone, method, composition, weights, batch_size, threads } = subject;
+        let Subject { dataset, backbone, method, composition, noise, weights, batch_size, threads } = subject;
         let images = exact.logits.predictions().len();
         let sign = composition.map(Composition::sign);
         let per_second = |seconds: f64| images as f64 / seconds;
@@ -195,6 +214,12 @@ impl Report {
             },
             relative_difference: Some(comparison.relative_difference()).filter(|d| d.is_finite()),
             sites: exact.sites.iter().zip(&approx.pass.sites).map(site).collect(),
+            noise: noise.map(|noise| NoiseResult {
+                sigma: noise.sigma,
+                bits: noise.bits(),
+                seed: noise.seed,
+                excursions: approx.pass.excursions.clone(),
+            }),
             weights,
             threads,
             simd: approx_ops::SimdLevel::current().to_string(),

@@ -7,8 +7,9 @@
 //! use approx_data::{Normalization, demo};
 //! use approx_eval::cells::{Cells, fingerprint};
 //! use approx_eval::report::WeightsFile;
+//! use approx_eval::sweep::Setting;
 //! use approx_eval::{Bounds, EvalError, Job, Search, Sweep};
-//! use approx_models::{ActivationPolicy, Backbone, Weights};
+//! use approx_models::{ActivationPolicy, Backbone, Composition, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
@@ -29,9 +30,9 @@
 //! };
 //! let folder = tempfile::tempdir()?;
 //! let cells = Cells::open(folder.path())?;
-//! let compositions = [Alpha::new(9)?.into(), Alpha::MAX.into()];
+//! let settings = [Alpha::new(9)?, Alpha::MAX].map(|alpha| Setting::from(Composition::from(alpha)));
 //! for kept in [false, true] {
-//!     let points = sweep.run(&cells, &compositions, &(), |_index, _point| Ok::<_, EvalError>(()))?;
+//!     let points = sweep.run(&cells, &settings, &(), |_index, _point| Ok::<_, EvalError>(()))?;
 //!     assert!(points.iter().all(|point| point.kept == kept));
 //!     assert_eq!(points[1].row.network_depth, Some(19 * 15));
 //! }
@@ -39,11 +40,12 @@
 //! ```
 
 use approx_models::{ActivationPolicy, Composition, Network, SiteKind};
+use approx_ops::Noise;
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::{Search, approximate_pass};
 use crate::calibrate::evaluate_policy;
-use crate::cells::{ApproxKey, Cells, Key};
+use crate::cells::{ApproxKey, Cells, Key, NoiseKey};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
 use crate::evaluate::{Job, Observer, Pass, exact_pass};
@@ -74,7 +76,23 @@ pub struct Sweep<'a> {
     pub threads: usize,
 }
 
-/// What a precision comes to.
+/// What one point of a sweep is evaluated with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// The polynomials.
+    pub composition: Composition,
+    /// Simulated noise of an encrypted evaluation.
+    pub noise: Option<Noise>,
+}
+
+impl From<Composition> for Setting {
+    /// Without noise.
+    fn from(composition: Composition) -> Self {
+        Self { composition, noise: None }
+    }
+}
+
+/// What a setting comes to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -85,7 +103,7 @@ pub enum Outcome {
     Unusable(String),
 }
 
-/// A precision and what it came to.
+/// A setting and what it came to.
 #[derive(Debug, Clone)]
 pub struct Point {
     /// The table's row.
@@ -97,7 +115,7 @@ pub struct Point {
 }
 
 impl Sweep<'_> {
-    /// Evaluates the network with each composition, and gives the results in the same order. `finished` is told of each
+    /// Evaluates the network with each setting, and gives the results in the same order. `finished` is told of each
     /// with its index when it is there: first of those that were kept, then of the others; those that another process
     /// is computing come last.
     ///
@@ -107,17 +125,17 @@ impl Sweep<'_> {
     pub fn run<E: From<EvalError>>(
         &mut self,
         cells: &Cells,
-        compositions: &[Composition],
+        settings: &[Setting],
         observer: &dyn Observer,
         mut finished: impl FnMut(usize, &Point) -> Result<(), E>,
     ) -> Result<Vec<Point>, E> {
-        let keys: Vec<Key> = compositions.iter().map(|c| self.key(Some(*c))).collect();
+        let keys: Vec<Key> = settings.iter().map(|setting| self.key(Some(*setting))).collect();
         let mut points: Vec<Option<Point>> = vec![None; keys.len()];
         let mut missing = Vec::new();
-        for (index, (key, composition)) in keys.iter().zip(compositions).enumerate() {
+        for (index, (key, setting)) in keys.iter().zip(settings).enumerate() {
             match self.get(cells, key)? {
                 Some(outcome) => {
-                    let point = Point { row: self.row(*composition, &outcome), outcome, kept: true };
+                    let point = Point { row: self.row(*setting, &outcome), outcome, kept: true };
                     finished(index, &point)?;
                     points[index] = Some(point);
                 }
@@ -129,7 +147,7 @@ impl Sweep<'_> {
             // What others are computing is waited for when there is nothing else to do.
             for waits in [false, true] {
                 for index in std::mem::take(&mut missing) {
-                    let (key, composition) = (&keys[index], compositions[index]);
+                    let (key, setting) = (&keys[index], settings[index]);
                     let _lock = match cells.try_lock(key)? {
                         Some(lock) => lock,
                         None if waits => {
@@ -144,12 +162,12 @@ impl Sweep<'_> {
                     let kept = self.get(cells, key)?;
                     let (outcome, kept) = match kept {
                         Some(outcome) => (outcome, true),
-                        None => (self.approximate(&exact, composition, observer)?, false),
+                        None => (self.approximate(&exact, setting, observer)?, false),
                     };
                     if !kept {
                         cells.put(key, &outcome)?;
                     }
-                    let point = Point { row: self.row(composition, &outcome), outcome, kept };
+                    let point = Point { row: self.row(setting, &outcome), outcome, kept };
                     finished(index, &point)?;
                     points[index] = Some(point);
                 }
@@ -180,24 +198,24 @@ impl Sweep<'_> {
         Ok(pass)
     }
 
-    fn approximate(
-        &mut self,
-        exact: &Pass,
-        composition: Composition,
-        observer: &dyn Observer,
-    ) -> Result<Outcome> {
+    fn approximate(&mut self, exact: &Pass, setting: Setting, observer: &dyn Observer) -> Result<Outcome> {
+        let Setting { composition, noise } = setting;
         let (job, network) = (&self.job, &mut self.network);
         let approx = match &self.policy {
             Some(policy) => {
-                evaluate_policy(job, exact, network, &policy.with_composition(composition), observer)
+                let policy = policy.with_composition(composition).with_noise(noise);
+                evaluate_policy(job, exact, network, &policy, observer)
             }
             None => approximate_pass(job, exact, network, self.search, observer, |bounds| {
-                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool)
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool).with_noise(noise)
             }),
         };
         let approx = match approx {
             Err(
-                error @ (EvalError::Range(_) | EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }),
+                error @ (EvalError::Range(_)
+                | EvalError::NotFinite { .. }
+                | EvalError::Noise { .. }
+                | EvalError::SearchGaveUp { .. }),
             ) => {
                 observer.pass_finished();
                 return Ok(Outcome::Unusable(error.to_string()));
@@ -210,6 +228,7 @@ impl Sweep<'_> {
             backbone: self.backbone.clone(),
             method: if self.policy.is_some() { "policy" } else { "proposed" }.to_owned(),
             composition: Some(composition),
+            noise,
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
@@ -226,9 +245,9 @@ impl Sweep<'_> {
         Ok(outcome)
     }
 
-    fn key(&self, composition: Option<Composition>) -> Key {
+    fn key(&self, setting: Option<Setting>) -> Key {
         let Search { start, step } = self.search;
-        let approx = composition.map(|composition| ApproxKey {
+        let approx = setting.map(|Setting { composition, noise }| ApproxKey {
             alpha: composition.bits(),
             polynomials_sha256: polynomials_sha256(composition),
             b_relu: start.relu,
@@ -238,6 +257,7 @@ impl Sweep<'_> {
                 .policy
                 .as_ref()
                 .map(|policy| sha256(&serde_json::to_vec(policy).expect("a policy has string keys only"))),
+            noise: noise.map(|noise| NoiseKey { sigma: noise.sigma, seed: noise.seed }),
         });
         Key {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -254,7 +274,8 @@ impl Sweep<'_> {
     }
 
     /// The table's row for a result.
-    fn row(&self, composition: Composition, outcome: &Outcome) -> Row {
+    fn row(&self, setting: Setting, outcome: &Outcome) -> Row {
+        let Setting { composition, noise } = setting;
         let (one, signs) = (composition.sign().relu_cost(), self.network.sites().iter().map(|s| s.signs()));
         let (in_sequence, in_all) = signs.fold((0, 0), |(s, a), (sequence, all)| (s + sequence, a + all));
         let has_max_pool = self.network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
@@ -265,6 +286,7 @@ impl Sweep<'_> {
         Row {
             backbone: self.backbone.clone(),
             alpha: composition.bits(),
+            noise_bits: noise.map(Noise::bits),
             degrees: composition.sign().degrees(),
             relu_depth: one.depth,
             relu_multiplications: one.non_scalar_multiplications,
@@ -280,6 +302,9 @@ impl Sweep<'_> {
             images: report.map_or(self.job.images.len(), |r| r.images),
             exact_images_per_second: report.map(|r| r.exact.images_per_second),
             images_per_second: report.map(|r| r.approx.images_per_second),
+            excursions: report
+                .and_then(|r| r.noise.as_ref())
+                .map_or(0, |n| n.excursions.iter().map(|e| e.count).sum()),
             unusable,
         }
     }
@@ -302,6 +327,8 @@ pub struct Row {
     pub backbone: String,
     /// Precision in bits.
     pub alpha: u8,
+    /// Simulated noise has a standard deviation of 2 to the minus this; `None` without.
+    pub noise_bits: Option<f64>,
     /// Of the components of the composition.
     pub degrees: Vec<usize>,
     /// Levels of one ReLU.
@@ -334,6 +361,8 @@ pub struct Row {
     pub exact_images_per_second: Option<f64>,
     /// Throughput of the approximate network.
     pub images_per_second: Option<f64>,
+    /// Under noise, outputs of components that left the next one's domain.
+    pub excursions: u64,
     /// Why there are no results.
     pub unusable: Option<String>,
 }
@@ -341,9 +370,9 @@ pub struct Row {
 /// The table as comma-separated values with a header (RFC 4180): degrees are separated by spaces, numbers have all their
 /// digits, what is missing is empty.
 pub fn to_csv(rows: &[Row]) -> String {
-    const HEADER: &str = "backbone,alpha,degrees,relu_depth,relu_multiplications,network_depth,\
+    const HEADER: &str = "backbone,alpha,noise_bits,degrees,relu_depth,relu_multiplications,network_depth,\
                           network_multiplications,b_relu,b_max,exact_accuracy,accuracy,relative_difference,agreement,\
-                          max_abs_logit_difference,images,exact_images_per_second,images_per_second,unusable\n";
+                          max_abs_logit_difference,images,exact_images_per_second,images_per_second,excursions,unusable\n";
     fn text<T: ToString>(value: Option<&T>) -> String {
         value.map_or_else(String::new, T::to_string)
     }
@@ -354,6 +383,7 @@ pub fn to_csv(rows: &[Row]) -> String {
         let fields = [
             row.backbone.clone(),
             row.alpha.to_string(),
+            text(row.noise_bits.as_ref()),
             degrees.join(" "),
             row.relu_depth.to_string(),
             row.relu_multiplications.to_string(),
@@ -369,6 +399,7 @@ pub fn to_csv(rows: &[Row]) -> String {
             row.images.to_string(),
             text(row.exact_images_per_second.as_ref()),
             text(row.images_per_second.as_ref()),
+            row.excursions.to_string(),
             reason.unwrap_or_default(),
         ];
         csv += &(fields.join(",") + "\n");

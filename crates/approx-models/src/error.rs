@@ -47,6 +47,9 @@ pub enum ModelError {
         /// The parameter's name.
         parameter: String,
     },
+    /// A policy with noise, for a network that is to be trained.
+    #[error("noise is simulated for evaluation only; it has no gradient")]
+    NoiseInTraining,
     /// A layer could not be made or run.
     #[error(transparent)]
     Op(#[from] OpError),

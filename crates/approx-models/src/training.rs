@@ -116,6 +116,9 @@ impl TrainableNetwork {
         policy: &ActivationPolicy,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<Self> {
+        if policy.noise.is_some() {
+            return Err(ModelError::NoiseInTraining);
+        }
         let (model, mut sites, variables) = NetBuilder::run_for_training(weights, define)?;
         set_policy(&mut sites, policy)?;
         Ok(Self { forward: Box::new(model), sites, variables })

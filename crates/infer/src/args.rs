@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use approx_cli::options::{Simd, bound};
 use approx_fetch::Mirror;
+use approx_ops::Noise;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
+use minimax_coeffs::noise::rescaling_sigma;
 
 /// Evaluate a network exactly and with its ReLUs and max-poolings replaced by what homomorphic encryption can
 /// compute, and compare the two.
@@ -206,6 +208,9 @@ pub struct SweepArgs {
     pub policy: Option<PathBuf>,
 
     #[command(flatten)]
+    pub noise: NoiseArgs,
+
+    #[command(flatten)]
     pub sources: SourceArgs,
 
     /// Folder for the table (sweep.csv, sweep.json) and for what is finished (cells/), which is not computed again
@@ -356,6 +361,9 @@ pub struct CommonArgs {
     pub approx_method: Method,
 
     #[command(flatten)]
+    pub noise: NoiseArgs,
+
+    #[command(flatten)]
     pub machine: MachineArgs,
 
     /// Write all results as JSON
@@ -365,6 +373,66 @@ pub struct CommonArgs {
     /// Write the logits of both networks and the labels
     #[arg(long, value_name = "FILE.safetensors")]
     pub logits: Option<PathBuf>,
+}
+
+impl CommonArgs {
+    /// The noise to simulate.
+    pub fn noise(&self) -> anyhow::Result<Option<Noise>> {
+        let noise = self.noise.one()?;
+        if noise.is_some() && self.approx_method != Method::Proposed {
+            anyhow::bail!(
+                "noise is simulated for --approx-method {} only: {} has no range that values are held in units of",
+                Method::Proposed.name(),
+                self.approx_method.name()
+            );
+        }
+        Ok(noise)
+    }
+}
+
+/// Simulated noise of an encrypted evaluation (CKKS).
+#[derive(Debug, Args)]
+pub struct NoiseArgs {
+    /// Simulate noise: each rescaling adds a Gaussian error with a standard deviation of 2^-BITS (a sweep takes several)
+    #[arg(long, value_name = "BITS,…", value_delimiter = ',', value_parser = noise_bits, allow_negative_numbers = true)]
+    noise_bits: Vec<f64>,
+
+    /// The same for messages scaled by 2^BITS (a sweep takes several)
+    #[arg(long, value_name = "BITS,…", value_delimiter = ',', value_parser = noise_bits, conflicts_with = "noise_bits", allow_negative_numbers = true)]
+    scale_bits: Vec<f64>,
+
+    /// With --scale-bits: the degree of the ring
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = ring, requires = "scale_bits")]
+    ring: u32,
+
+    /// With --scale-bits: how many coefficients of the secret are not zero [default: 2/3 of the ring's degree]
+    #[arg(long, value_name = "H", requires = "scale_bits")]
+    secret_weight: Option<u32>,
+
+    /// With another seed comes other noise
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    noise_seed: u64,
+}
+
+impl NoiseArgs {
+    /// Each level of noise that was asked for.
+    pub fn all(&self) -> Vec<Noise> {
+        let ring = f64::from(self.ring);
+        let weight = self.secret_weight.map_or(2.0 / 3.0 * ring, f64::from);
+        let seed = self.noise_seed;
+        let of_scale = |bits: &f64| Noise { sigma: rescaling_sigma(self.ring, *bits, weight), seed };
+        let of_bits = self.noise_bits.iter().map(|bits| Noise::of_bits(*bits, seed));
+        of_bits.chain(self.scale_bits.iter().map(of_scale)).collect()
+    }
+
+    /// The only one, or none.
+    pub fn one(&self) -> anyhow::Result<Option<Noise>> {
+        match self.all()[..] {
+            [] => Ok(None),
+            [noise] => Ok(Some(noise)),
+            [..] => anyhow::bail!("one level of noise at a time; `infer sweep` takes several"),
+        }
+    }
 }
 
 /// With what, on how many images, and on which machine.
@@ -437,6 +505,24 @@ fn alphas(text: &str) -> Result<Alphas, String> {
     all.sort_unstable();
     all.dedup();
     Ok(Alphas(all))
+}
+
+fn noise_bits(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(bits) if (1.0..=100.0).contains(&bits) => Ok(bits),
+        Ok(bits) => Err(format!("bits must be from 1 to 100, not {bits:?}")),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+fn ring(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(degree) if degree.is_power_of_two() && (1 << 10..=1 << 20).contains(&degree) => Ok(degree),
+        Ok(degree) => {
+            Err(format!("the degree of the ring is a power of two from 1024 to 1048576, not {degree}"))
+        }
+        Err(_) => Err("not a whole number".to_owned()),
+    }
 }
 
 fn headroom(text: &str) -> Result<f64, String> {

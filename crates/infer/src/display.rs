@@ -1,10 +1,11 @@
 //! Results as text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use approx_eval::report::SiteResult;
 use approx_eval::sweep::Point;
-use approx_eval::{PolicyFile, Report};
+use approx_eval::{PolicyFile, Report, SiteExcursions};
 use approx_models::SiteKind;
 use minimax_coeffs::Alpha;
 
@@ -51,6 +52,24 @@ pub fn report(report: &Report) -> String {
     {
         if let Some(range) = range(report, kind, bound) {
             line(name, range);
+        }
+    }
+    if let Some(noise) = &report.noise {
+        line("noise", format!("simulated: 2^-{:.2} a rescaling, seed {}", noise.bits, noise.seed));
+        // All of a site's are told by its worst.
+        let beyond = |e: &SiteExcursions| e.largest / e.domain;
+        if let Some(worst) = noise.excursions.iter().max_by(|a, b| beyond(a).total_cmp(&beyond(b))) {
+            let count: u64 = noise.excursions.iter().map(|e| e.count).sum();
+            let sites: BTreeSet<&str> = noise.excursions.iter().map(|e| e.site.as_str()).collect();
+            let (sites, s) = (sites.len(), if sites.len() == 1 { "" } else { "s" });
+            line(
+                "warning",
+                format!(
+                    "{count} outputs of components left the next one's domain, at {sites} activation{s}; worst at {}: \
+                     component {} gave {:.6}, the domain ends at {:.6}",
+                    worst.site, worst.component, worst.largest, worst.domain
+                ),
+            );
         }
     }
     if let (Some(exact), Some(approx)) = (exact.peak_memory_bytes, approx.peak_memory_bytes) {
@@ -176,17 +195,25 @@ pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
 }
 
 /// The columns of `infer sweep`.
-pub fn sweep_header() -> &'static str {
-    "\nalpha  degrees      depth  mults  net depth  net mults  B_relu  B_max    exact  accuracy  relative  \
-     agreement  logit error  images/s\n"
+pub fn sweep_header(noisy: bool) -> String {
+    let noise = if noisy { "  noise" } else { "" };
+    format!(
+        "\nalpha{noise}  degrees      depth  mults  net depth  net mults  B_relu  B_max    exact  accuracy  relative  \
+         agreement  logit error  images/s\n"
+    )
 }
 
 /// One precision of a network.
-pub fn sweep_row(point: &Point) -> String {
+pub fn sweep_row(point: &Point, noisy: bool) -> String {
     let row = &point.row;
+    let noise = match row.noise_bits {
+        _ if !noisy => String::new(),
+        None => "   none".to_owned(),
+        Some(bits) => format!("  {:>5}", format!("2^-{}", (bits * 100.0).round() / 100.0)),
+    };
     let degrees: Vec<String> = row.degrees.iter().map(usize::to_string).collect();
     let mut text = format!(
-        "{:>5}  {:11}  {:>5}  {:>5}  {:>9}  {:>9}",
+        "{:>5}{noise}  {:11}  {:>5}  {:>5}  {:>9}  {:>9}",
         row.alpha,
         degrees.join(", "),
         row.relu_depth,

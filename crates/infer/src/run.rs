@@ -119,8 +119,9 @@ fn evaluate(
     subjects.write(&exact, &outcome)
 }
 
-/// Fails now rather than after the work if an output cannot be written.
+/// Fails now rather than after the work if an output cannot be written, or the noise not be simulated.
 pub fn check_outputs(args: &CommonArgs) -> Result<()> {
+    args.noise()?;
     for path in [&args.report, &args.logits].into_iter().flatten() {
         check_writable(path)?;
     }
@@ -147,9 +148,11 @@ impl<'a> Subjects<'a> {
         search: Search,
         observer: &dyn Observer,
     ) -> Result<Outcome> {
-        let method = self.args.approx_method;
+        let (method, noise) = (self.args.approx_method, self.args.noise()?);
         let policy = |bounds: Bounds| match method {
-            Method::Proposed => ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool),
+            Method::Proposed => {
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool).with_noise(noise)
+            }
             Method::Square => ActivationPolicy::square(),
             Method::ReluAq => ActivationPolicy::relu_aq(),
         };
@@ -162,7 +165,7 @@ impl<'a> Subjects<'a> {
             }
             approx => approx?,
         };
-        Ok(self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition)))
+        self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition))
     }
 
     /// The network with a policy's activations, compared with the exact one.
@@ -175,14 +178,15 @@ impl<'a> Subjects<'a> {
         if file.weights.sha256 != self.weights_file.sha256 {
             eprintln!("note: the policy was made with other weights, {}", file.weights.file);
         }
-        let approx = evaluate_policy(&self.job(), exact, &mut self.network, &file.policy, observer);
+        let policy = file.policy.clone().with_noise(self.args.noise()?);
+        let approx = evaluate_policy(&self.job(), exact, &mut self.network, &policy, observer);
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 bail!("{error}; calibrate on more images or with a larger --headroom")
             }
             approx => approx?,
         };
-        Ok(self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from)))
+        self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from))
     }
 
     fn outcome(
@@ -191,18 +195,19 @@ impl<'a> Subjects<'a> {
         approx: ApproximatePass,
         method: String,
         composition: Option<Composition>,
-    ) -> Outcome {
+    ) -> Result<Outcome> {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
             backbone: self.backbone.name().to_owned(),
             method,
             composition,
+            noise: self.args.noise()?,
             weights: self.weights_file.clone(),
             batch_size: self.args.machine.batch_inf.get(),
             threads: rayon::current_num_threads(),
         };
-        Outcome { report: Report::new(subject, exact, &approx, &comparison), approx }
+        Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
     }
 
     /// Writes the files that were asked for.

@@ -8,9 +8,10 @@ use approx_cli::program::print;
 use approx_data::{ImageSource, Normalization};
 use approx_eval::cells::{Cells, fingerprint};
 use approx_eval::output::{check_folder, check_writable, write_atomically};
-use approx_eval::sweep::{Point, Row, Sweep, to_csv};
+use approx_eval::sweep::{Point, Row, Setting, Sweep, to_csv};
 use approx_eval::{Bounds, Job, Observer, PolicyFile, Search};
 use approx_models::{ActivationPolicy, Backbone, Composition};
+use approx_ops::Noise;
 use candle_core::Device;
 
 use crate::args::{ImageNetSweepArgs, SweepArgs};
@@ -24,7 +25,7 @@ const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
 /// What the arguments choose.
 struct Plan {
     backbones: Vec<&'static Backbone>,
-    compositions: Vec<Composition>,
+    settings: Vec<Setting>,
     policy: Option<ActivationPolicy>,
     device: Device,
 }
@@ -65,7 +66,7 @@ impl Plan {
         if let (Some(path), 2..) = (&args.sources.params, backbones.len()) {
             bail!("--params {} is for one network, not for {}", path.display(), backbones.len());
         }
-        let compositions = compositions(args)?;
+        let settings = settings(args)?;
         let device = inputs::device(&args.machine)?;
         check_folder(&args.output)?;
         let policy = match (&args.policy, &backbones[..]) {
@@ -75,7 +76,7 @@ impl Plan {
                 bail!("--policy {} is for one network, not for {}", path.display(), all.len())
             }
         };
-        Ok(Self { backbones, compositions, policy, device })
+        Ok(Self { backbones, settings, policy, device })
     }
 
     /// Where each network's weights are: fetched before the work begins.
@@ -132,21 +133,30 @@ impl Plan {
     fn one(&self, sweep: &mut Sweep, cells: &Cells, observer: &dyn Observer) -> Result<Vec<Row>> {
         let (name, dataset, images) = (&sweep.backbone, &sweep.dataset, sweep.job.images.len());
         print(&format!("{name} on {dataset}: {images} images, {}\n", sweep.weights.file))?;
-        let mut arrived: Vec<Option<Point>> = vec![None; self.compositions.len()];
+        let mut arrived: Vec<Option<Point>> = vec![None; self.settings.len()];
         let mut printed = 0;
-        let points = sweep.run(cells, &self.compositions, observer, |index, point| {
+        let noisy = self.settings.iter().any(|setting| setting.noise.is_some());
+        let points = sweep.run(cells, &self.settings, observer, |index, point| {
             arrived[index] = Some(point.clone());
             while let Some(Some(point)) = arrived.get(printed) {
                 if printed == 0 {
-                    print(display::sweep_header())?;
+                    print(&display::sweep_header(noisy))?;
                 }
-                print(&display::sweep_row(point))?;
+                print(&display::sweep_row(point, noisy))?;
                 printed += 1;
             }
             Ok::<_, anyhow::Error>(())
         })?;
         Ok(points.into_iter().map(|point| point.row).collect())
     }
+}
+
+/// Each precision without noise, and then with each level of noise that was asked for.
+fn settings(args: &SweepArgs) -> Result<Vec<Setting>> {
+    let noises: Vec<Option<Noise>> =
+        [None].into_iter().chain(args.noise.all().into_iter().map(Some)).collect();
+    let all = compositions(args)?.into_iter();
+    Ok(all.flat_map(|composition| noises.iter().map(move |&noise| Setting { composition, noise })).collect())
 }
 
 /// The precisions that were asked for, or all.

@@ -7,8 +7,8 @@ use crate::cost::Cost;
 use crate::polynomial::OddPolynomial;
 use crate::tables;
 
-/// By how much the published tables widen an interval (docs/coefficients.md).
-const PUBLISHED_MARGIN: f64 = 1.0 / (1 << 22) as f64;
+/// The margin of the published tables.
+pub const PUBLISHED_ETA: f64 = 1.0 / (1 << 22) as f64;
 
 /// `s(x) = (p_k ∘ … ∘ p_1)(x)`, an approximation of `sign(x)` on `[-1, 1]` by odd polynomials
 /// (arXiv 2105.10879, section III).
@@ -29,7 +29,7 @@ impl CompositeSign {
             let parse = |alpha| {
                 let sign =
                     tables::published(alpha).composite().expect("published tables have listed degrees");
-                sign.with_margin(PUBLISHED_MARGIN)
+                sign.with_margin(PUBLISHED_ETA)
             };
             Alpha::all().map(parse).collect()
         });
