@@ -10,6 +10,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
 use minimax_coeffs::noise::rescaling_sigma;
 
+use crate::inputs::{DataSet, Selection};
+
 /// Evaluate a network exactly and with its ReLUs and max-poolings replaced by what homomorphic encryption can
 /// compute, and compare the two.
 #[derive(Debug, Parser)]
@@ -32,69 +34,133 @@ impl Cli {
 
     /// The command with the defaults of each data set.
     fn whole() -> clap::Command {
-        let imagenet = |defaults: &'static [(&'static str, &'static str)]| {
-            move |command: clap::Command| {
-                defaults.iter().fold(command, |command, &(name, value)| {
-                    command.mut_arg(name, |argument| argument.default_value(value))
-                })
-            }
-        };
-        Self::command()
-            .mut_subcommand("imagenet", imagenet(&IMAGENET_DEFAULTS))
-            .mut_subcommand("sweep", |sweep| {
-                sweep.mut_subcommand("imagenet", imagenet(&IMAGENET_SWEEP_DEFAULTS))
-            })
-            .mut_subcommand("calibrate", |calibrate| {
-                calibrate.mut_subcommand("imagenet", imagenet(&IMAGENET_CALIBRATE_DEFAULTS))
-            })
+        let bounds = ["b_relu", "b_max", "b_search"];
+        let evaluation = with_defaults(Self::command(), &[&["backbone"][..], &SHARED, &bounds].concat());
+        [("sweep", "backbones"), ("calibrate", "backbone")].into_iter().fold(
+            evaluation,
+            |command, (name, backbone)| {
+                command.mut_subcommand(name, |on| with_defaults(on, &[&[backbone][..], &SHARED].concat()))
+            },
+        )
     }
 }
 
-/// Where they differ from CIFAR-10's.
-const IMAGENET_DEFAULTS: [(&str, &str); 6] = [
-    ("backbone", "resnet152"),
-    ("b_relu", "100"),
-    ("b_max", "10"),
-    ("b_search", "10"),
-    ("params_name", "torchvision"),
-    ("batch_inf", "16"),
-];
+/// Arguments of every command on a data set.
+const SHARED: [&str; 2] = ["params_name", "batch_inf"];
 
-/// The same of `sweep`.
-const IMAGENET_SWEEP_DEFAULTS: [(&str, &str); 3] =
-    [("backbones", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
+/// Where a data set's defaults differ from CIFAR-10's.
+const DEFAULTS: [(&str, &[(&str, &str)]); 1] = [(
+    "imagenet",
+    &[
+        ("backbone", "resnet152"),
+        ("backbones", "resnet152"),
+        ("b_relu", "100"),
+        ("b_max", "10"),
+        ("b_search", "10"),
+        ("params_name", "torchvision"),
+        ("batch_inf", "16"),
+    ],
+)];
 
-/// The same of `calibrate`.
-const IMAGENET_CALIBRATE_DEFAULTS: [(&str, &str); 3] =
-    [("backbone", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
+/// The same command, with the data set's own defaults of these `arguments` in each of its subcommands.
+fn with_defaults(command: clap::Command, arguments: &[&str]) -> clap::Command {
+    DEFAULTS.iter().fold(command, |command, (dataset, defaults)| {
+        command.mut_subcommand(dataset, |subcommand| {
+            let named = defaults.iter().filter(|(name, _)| arguments.contains(name));
+            named.fold(subcommand, |subcommand, &(name, value)| {
+                subcommand.mut_arg(name, |argument| argument.default_value(value))
+            })
+        })
+    })
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Evaluate a CIFAR-10 network; fetches its weights and the data set if they are missing
-    Cifar10(NetworkArgs),
-    /// Evaluate an ImageNet network; fetches its weights if they are missing
-    #[command(name = "imagenet")]
-    ImageNet(ImageNetArgs),
+    #[command(flatten)]
+    Evaluate(OnDataSet<NetworkArgs>),
     /// Evaluate an embedded network on 1,000 embedded images over alpha 8 to 14; needs no download
     Demo(DemoArgs),
     /// Evaluate networks at several precisions and put the results in a table; goes on where it was stopped
     #[command(subcommand)]
-    Sweep(SweepCommand),
+    Sweep(OnDataSet<SweepArgs>),
     /// Measure what each activation sees, and write a policy with a bound for each
     #[command(subcommand)]
-    Calibrate(CalibrateCommand),
+    Calibrate(OnDataSet<CalibrateArgs>),
 }
 
 impl Command {
     pub fn machine(&self) -> &MachineArgs {
         match self {
-            Self::Cifar10(args) => &args.common.machine,
-            Self::ImageNet(args) => &args.network.common.machine,
+            Self::Evaluate(on) => on.args().machine(),
             Self::Demo(args) => &args.common.machine,
-            Self::Sweep(command) => command.machine(),
-            Self::Calibrate(command) => command.machine(),
+            Self::Sweep(on) => on.args().machine(),
+            Self::Calibrate(on) => on.args().machine(),
         }
     }
+}
+
+/// A data set, with the arguments of a command on it.
+#[derive(Debug, Subcommand)]
+pub enum OnDataSet<A: Args> {
+    /// Networks for CIFAR-10; weights and images are fetched if they are missing
+    Cifar10(A),
+    /// Networks for ImageNet; weights are fetched if they are missing
+    #[command(name = "imagenet")]
+    ImageNet(WithPictures<A>),
+}
+
+/// A command's arguments, and how pictures become images.
+#[derive(Debug, Args)]
+pub struct WithPictures<A: Args> {
+    #[command(flatten)]
+    pub args: A,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+/// What every command on a data set is told.
+pub trait DataArgs: Args {
+    fn sources(&self) -> &SourceArgs;
+    fn machine(&self) -> &MachineArgs;
+}
+
+impl<A: DataArgs> OnDataSet<A> {
+    pub fn args(&self) -> &A {
+        match self {
+            Self::Cifar10(args) => args,
+            Self::ImageNet(with) => &with.args,
+        }
+    }
+
+    /// Which data set, and how it is to be read.
+    pub fn selection(&self) -> Selection<'_> {
+        let (dataset, pictures) = match self {
+            Self::Cifar10(_) => (DataSet::Cifar10, None),
+            Self::ImageNet(with) => (DataSet::ImageNet, Some(&with.pictures)),
+        };
+        Selection { dataset, sources: self.args().sources(), pictures, machine: self.args().machine() }
+    }
+}
+
+macro_rules! data_args {
+    ($($args:ty, $machine:ident $(. $field:ident)?;)*) => {$(
+        impl DataArgs for $args {
+            fn sources(&self) -> &SourceArgs {
+                &self.sources
+            }
+
+            fn machine(&self) -> &MachineArgs {
+                &self.$machine$(.$field)?
+            }
+        }
+    )*};
+}
+
+data_args! {
+    NetworkArgs, common.machine;
+    SweepArgs, machine;
+    CalibrateArgs, machine;
 }
 
 /// A network that is trained for a data set. The defaults are CIFAR-10's.
@@ -227,33 +293,6 @@ impl SweepArgs {
     }
 }
 
-#[derive(Debug, Args)]
-pub struct ImageNetSweepArgs {
-    #[command(flatten)]
-    pub sweep: SweepArgs,
-
-    #[command(flatten)]
-    pub pictures: PictureArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum SweepCommand {
-    /// CIFAR-10 networks; fetches weights and the data set if they are missing
-    Cifar10(SweepArgs),
-    /// ImageNet networks; fetches weights if they are missing
-    #[command(name = "imagenet")]
-    ImageNet(ImageNetSweepArgs),
-}
-
-impl SweepCommand {
-    fn machine(&self) -> &MachineArgs {
-        match self {
-            Self::Cifar10(args) => &args.machine,
-            Self::ImageNet(args) => &args.sweep.machine,
-        }
-    }
-}
-
 /// A network whose activations get a bound each. The defaults are CIFAR-10's.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
@@ -278,42 +317,6 @@ pub struct CalibrateArgs {
 
     #[command(flatten)]
     pub machine: MachineArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct ImageNetCalibrateArgs {
-    #[command(flatten)]
-    pub calibrate: CalibrateArgs,
-
-    #[command(flatten)]
-    pub pictures: PictureArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum CalibrateCommand {
-    /// A CIFAR-10 network; fetches its weights and the data set if they are missing
-    Cifar10(CalibrateArgs),
-    /// An ImageNet network; fetches its weights if they are missing
-    #[command(name = "imagenet")]
-    ImageNet(ImageNetCalibrateArgs),
-}
-
-impl CalibrateCommand {
-    fn machine(&self) -> &MachineArgs {
-        match self {
-            Self::Cifar10(args) => &args.machine,
-            Self::ImageNet(args) => &args.calibrate.machine,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct ImageNetArgs {
-    #[command(flatten)]
-    pub network: NetworkArgs,
-
-    #[command(flatten)]
-    pub pictures: PictureArgs,
 }
 
 /// How pictures become images.
@@ -560,11 +563,8 @@ mod tests {
             ("imagenet", "resnet152", [100.0, 10.0, 10.0], "torchvision", 16),
         ] {
             let cli = parse(&["infer", dataset]).unwrap();
-            let args = match &cli.command {
-                Command::Cifar10(args) => args,
-                Command::ImageNet(args) => &args.network,
-                _ => unreachable!(),
-            };
+            let Command::Evaluate(on) = &cli.command else { unreachable!() };
+            let args = on.args();
             assert_eq!((args.backbone(), args.sources.params_name.as_str()), (backbone, params_name));
             assert_eq!([args.b_relu, args.b_max, args.b_search], numbers);
             assert_eq!(args.common.machine.batch_inf.get(), batch);

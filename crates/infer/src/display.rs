@@ -14,7 +14,7 @@ use crate::run::Subjects;
 /// The line before the work.
 pub fn subject(subjects: &Subjects) -> String {
     let (name, dataset) = (subjects.backbone.name(), subjects.dataset);
-    format!("{name} on {dataset}: {} images, {}\n", subjects.images.len(), subjects.weights_file.file)
+    format!("{name} on {dataset}: {} images, {}\n", subjects.job.images.len(), subjects.weights_file.file)
 }
 
 /// All results of one run.

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use approx_cli::program;
 
-use crate::args::{CalibrateCommand, Cli, Command, SweepCommand};
+use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
@@ -38,12 +38,9 @@ fn execute(cli: &Cli) -> anyhow::Result<()> {
     program::use_machine(machine.threads, machine.simd)?;
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
-        Command::Cifar10(args) => run::cifar10(args, &observer),
-        Command::ImageNet(args) => run::imagenet(args, &observer),
+        Command::Evaluate(on) => run::evaluate(on, &observer),
         Command::Demo(args) => demo::demo(args, &observer),
-        Command::Calibrate(CalibrateCommand::Cifar10(args)) => calibrate::cifar10(args, &observer),
-        Command::Calibrate(CalibrateCommand::ImageNet(args)) => calibrate::imagenet(args, &observer),
-        Command::Sweep(SweepCommand::Cifar10(args)) => sweep::cifar10(args, &observer),
-        Command::Sweep(SweepCommand::ImageNet(args)) => sweep::imagenet(args, &observer),
+        Command::Calibrate(on) => calibrate::calibrate(on, &observer),
+        Command::Sweep(on) => sweep::sweep(on, &observer),
     }
 }

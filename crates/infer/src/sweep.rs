@@ -1,62 +1,46 @@
 //! `infer sweep`: networks at several precisions, resumable.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
-use approx_cli::inputs::load_weights;
 use approx_cli::program::print;
-use approx_data::{ImageSource, Normalization};
 use approx_eval::cells::{Cells, fingerprint};
 use approx_eval::output::{check_folder, check_writable, write_atomically};
 use approx_eval::sweep::{Point, Row, Setting, Sweep, to_csv};
-use approx_eval::{Bounds, Job, Observer, PolicyFile, Search};
+use approx_eval::{Bounds, Observer, PolicyFile, Search};
 use approx_models::{ActivationPolicy, Backbone, Composition};
 use approx_ops::Noise;
-use candle_core::Device;
 
-use crate::args::{ImageNetSweepArgs, SweepArgs};
+use crate::args::{OnDataSet, SweepArgs};
 use crate::compositions::Compositions;
-use crate::run::note_image_size;
-use crate::{display, inputs};
+use crate::display;
+use crate::inputs::{Inputs, Selection};
 
 /// The table's files.
 const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
+
+/// Sweeps over the networks and precisions that the arguments choose.
+pub fn sweep(on: &OnDataSet<SweepArgs>, observer: &dyn Observer) -> Result<()> {
+    let (args, selection) = (on.args(), on.selection());
+    let plan = Plan::new(args, &selection)?;
+    plan.run(args, &selection.open(&plan.backbones)?, observer)
+}
 
 /// What the arguments choose.
 struct Plan {
     backbones: Vec<&'static Backbone>,
     settings: Vec<Setting>,
     policy: Option<ActivationPolicy>,
-    device: Device,
-}
-
-/// `infer sweep cifar10`.
-pub fn cifar10(args: &SweepArgs, observer: &dyn Observer) -> Result<()> {
-    let plan = Plan::new("cifar10", args)?;
-    let paths = plan.weights(args)?;
-    let images = inputs::cifar10_images(&args.sources, &args.machine)?;
-    plan.run(args, &paths, &images, Normalization::CIFAR10, observer)
-}
-
-/// `infer sweep imagenet`.
-pub fn imagenet(args: &ImageNetSweepArgs, observer: &dyn Observer) -> Result<()> {
-    let ImageNetSweepArgs { sweep: args, pictures } = args;
-    let plan = Plan::new("imagenet", args)?;
-    // Unlike the weights, the images are not for anybody to fetch.
-    let images = inputs::imagenet_images(&args.sources, pictures, &args.machine)?;
-    let paths = plan.weights(args)?;
-    plan.backbones.iter().for_each(|backbone| note_image_size(backbone, pictures));
-    plan.run(args, &paths, &images, Normalization::IMAGENET, observer)
 }
 
 impl Plan {
-    fn new(dataset: &str, args: &SweepArgs) -> Result<Self> {
+    fn new(args: &SweepArgs, selection: &Selection) -> Result<Self> {
         let mut backbones = Vec::new();
         match args.all {
-            true => backbones.extend(Backbone::all(dataset)),
+            true => backbones.extend(selection.backbones()),
             false => {
                 for name in args.names() {
-                    let backbone = Backbone::find(dataset, name)?;
+                    let backbone = selection.backbone(name)?;
                     if !backbones.contains(&backbone) {
                         backbones.push(backbone);
                     }
@@ -67,7 +51,6 @@ impl Plan {
             bail!("--params {} is for one network, not for {}", path.display(), backbones.len());
         }
         let settings = settings(args)?;
-        let device = inputs::device(&args.machine)?;
         check_folder(&args.output)?;
         let policy = match (&args.policy, &backbones[..]) {
             (None, _) => None,
@@ -76,43 +59,23 @@ impl Plan {
                 bail!("--policy {} is for one network, not for {}", path.display(), all.len())
             }
         };
-        Ok(Self { backbones, settings, policy, device })
+        Ok(Self { backbones, settings, policy })
     }
 
-    /// Where each network's weights are: fetched before the work begins.
-    fn weights(&self, args: &SweepArgs) -> Result<Vec<PathBuf>> {
-        self.backbones.iter().map(|backbone| inputs::weights_path(&args.sources, backbone)).collect()
-    }
-
-    fn run(
-        &self,
-        args: &SweepArgs,
-        paths: &[PathBuf],
-        images: &dyn ImageSource,
-        normalization: Normalization,
-        observer: &dyn Observer,
-    ) -> Result<()> {
-        let data_sha256 = fingerprint(images)?;
+    fn run(&self, args: &SweepArgs, inputs: &Inputs, observer: &dyn Observer) -> Result<()> {
+        let data_sha256 = fingerprint(&*inputs.images)?;
         let cells = Cells::open(&args.output.join("cells"))?;
         TABLE.iter().try_for_each(|name| check_writable(&args.output.join(name)))?;
         let mut rows = Vec::new();
-        for (backbone, path) in self.backbones.iter().zip(paths) {
-            let (weights, file) = load_weights(path, &self.device)?;
-            let network = backbone.build(&weights, &ActivationPolicy::exact())?;
-            // The network has its own copy.
-            drop(weights);
+        for trained in &inputs.networks {
+            let (network, file) = inputs.load(trained)?;
             let mut sweep = Sweep {
-                dataset: backbone.dataset().to_owned(),
-                backbone: backbone.name().to_owned(),
-                sequential: backbone.is_sequential(),
+                dataset: inputs.dataset.to_owned(),
+                backbone: trained.backbone.name().to_owned(),
+                sequential: trained.backbone.is_sequential(),
                 weights: file,
                 network,
-                job: Job {
-                    images,
-                    normalization,
-                    batch_size: args.machine.batch_inf.get(),
-                    device: self.device.clone(),
-                },
+                job: inputs.job(),
                 data_sha256: data_sha256.clone(),
                 search: Search {
                     start: Bounds { relu: args.b_relu, max_pool: args.b_max },
