@@ -49,4 +49,4 @@ pub use image_set::ImageSet;
 pub use image_shards::ImageShards;
 pub use imagenet::ImageNet;
 pub use preprocess::{Normalization, Preprocess};
-pub use source::{ImageSource, OnCorrupt, RawBatch, Skipped};
+pub use source::{First, ImageSource, OnCorrupt, RawBatch, Skipped};

@@ -59,6 +59,38 @@ pub trait ImageSource: Send + Sync {
     }
 }
 
+/// The first images of a source.
+pub struct First<'a> {
+    source: &'a dyn ImageSource,
+    count: usize,
+}
+
+impl<'a> First<'a> {
+    /// The first `count` images of `source`, or all if there are fewer.
+    pub fn new(source: &'a dyn ImageSource, count: usize) -> Self {
+        Self { source, count: count.min(source.len()) }
+    }
+}
+
+impl ImageSource for First<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn classes(&self) -> usize {
+        self.source.classes()
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.source.size()
+    }
+
+    fn load(&self, range: Range<usize>) -> Result<RawBatch> {
+        assert!(range.end <= self.count, "{range:?} of {} images", self.count);
+        self.source.load(range)
+    }
+}
+
 /// 8-bit images and their labels. Those that were skipped are in neither.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawBatch {

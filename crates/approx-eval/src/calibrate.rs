@@ -120,26 +120,48 @@ pub fn calibrated_pass(
     headroom: f64,
     observer: &dyn Observer,
 ) -> Result<(ActivationPolicy, ApproximatePass)> {
-    let bound = |max_abs: f32| (f64::from(max_abs) * headroom).max(SMALLEST_BOUND);
-    let mut bounds: Vec<f64> = exact.sites.iter().map(|site| bound(site.max_abs)).collect();
-    for _ in 0..MAX_WIDENED {
-        let policy = policy(exact, &bounds, alpha);
+    let alphas = vec![alpha; exact.sites.len()];
+    fitted_pass(job, exact, network, &alphas, headroom, MAX_WIDENED, observer)
+}
+
+/// As [`calibrated_pass`], with a precision for each site, and at most so many times of widening.
+pub(crate) fn fitted_pass(
+    job: &Job,
+    exact: &Pass,
+    network: &mut Network,
+    alphas: &[Alpha],
+    headroom: f64,
+    max_widened: usize,
+    observer: &dyn Observer,
+) -> Result<(ActivationPolicy, ApproximatePass)> {
+    let mut bounds = initial_bounds(exact, headroom);
+    let mut widened = 0;
+    loop {
+        let policy = policy_by_site(exact, &bounds, alphas);
         match evaluate_policy(job, exact, network, &policy, observer) {
+            Err(EvalError::Range(last)) if widened == max_widened => {
+                return Err(EvalError::SearchGaveUp { widened, last });
+            }
             Err(EvalError::Range(error)) => {
                 let index = exact.sites.iter().position(|site| site.name == error.site);
                 let index = index.expect("the sites are the same");
-                bounds[index] = bound(error.max_abs);
+                bounds[index] = bound(error.max_abs, headroom);
+                widened += 1;
                 observer.pass_finished();
                 observer.widened(&error, bounds[index]);
             }
             result => return Ok((policy, result?)),
         }
     }
-    let policy = policy(exact, &bounds, alpha);
-    match evaluate_policy(job, exact, network, &policy, observer) {
-        Err(EvalError::Range(last)) => Err(EvalError::SearchGaveUp { widened: MAX_WIDENED, last }),
-        result => Ok((policy, result?)),
-    }
+}
+
+/// Each site's bound, from its largest |x| in the exact network.
+pub(crate) fn initial_bounds(exact: &Pass, headroom: f64) -> Vec<f64> {
+    exact.sites.iter().map(|site| bound(site.max_abs, headroom)).collect()
+}
+
+fn bound(max_abs: f32, headroom: f64) -> f64 {
+    (f64::from(max_abs) * headroom).max(SMALLEST_BOUND)
 }
 
 /// The network with the activations of `policy`, whose bounds are not widened. The result's bounds are the policy's
@@ -168,13 +190,15 @@ pub fn largest_bounds(network: &Network) -> Bounds {
     Bounds { relu: largest(SiteKind::Relu), max_pool: largest(SiteKind::MaxPool) }
 }
 
-fn policy(exact: &Pass, bounds: &[f64], alpha: Alpha) -> ActivationPolicy {
+/// A policy with a bound and a precision for each site; for others, the largest of each.
+pub(crate) fn policy_by_site(exact: &Pass, bounds: &[f64], alphas: &[Alpha]) -> ActivationPolicy {
     let largest = |kind| {
         let of_kind = exact.sites.iter().zip(bounds).filter(|(site, _)| site.kind == kind);
         of_kind.map(|(_, bound)| *bound).fold(SMALLEST_BOUND, f64::max)
     };
-    let mut policy = ActivationPolicy::minimax(alpha, largest(SiteKind::Relu), largest(SiteKind::MaxPool));
-    for (site, &bound) in exact.sites.iter().zip(bounds) {
+    let highest = alphas.iter().copied().max().unwrap_or(Alpha::MAX);
+    let mut policy = ActivationPolicy::minimax(highest, largest(SiteKind::Relu), largest(SiteKind::MaxPool));
+    for ((site, &bound), &alpha) in exact.sites.iter().zip(bounds).zip(alphas) {
         let name = site.name.clone();
         match site.kind {
             SiteKind::Relu => {

@@ -48,6 +48,20 @@ pub enum EvalError {
         /// The value that was out of range at last.
         last: RangeError,
     },
+    /// No precision keeps the accuracy.
+    #[error(
+        "even the highest precision everywhere gives {:.2} %, which is more than {:.2} % below the exact network's {:.2} %; \
+         allow a larger drop or a higher precision",
+        100.0 * accuracy, 100.0 * max_drop, 100.0 * exact_accuracy
+    )]
+    TooImprecise {
+        /// With the highest precision.
+        accuracy: f64,
+        /// Of the exact network.
+        exact_accuracy: f64,
+        /// What may be lost, relative to that.
+        max_drop: f64,
+    },
     /// The device's memory does not hold a batch.
     #[error("the device's memory does not hold a batch of {batch_size} images{}: {source}", smaller(*batch_size))]
     OutOfMemory {

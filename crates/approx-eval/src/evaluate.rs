@@ -251,6 +251,19 @@ impl Job<'_> {
         })
     }
 
+    /// The logits of all images, whatever leaves a range.
+    pub(crate) fn logits(&self, network: &Network, observer: &dyn Observer) -> Result<Logits> {
+        let (mut values, mut classes) = (Vec::new(), 1);
+        self.for_each(&self.ranges()?, |images, batch, start| {
+            let result = self.run(network, batch, start)?;
+            classes = classes.max(result.classes);
+            values.extend(result.logits);
+            observer.advanced(images.len());
+            Ok(())
+        })?;
+        Ok(Logits::new(values, classes))
+    }
+
     pub(crate) fn run(
         &self,
         network: &Network,

@@ -36,7 +36,7 @@ impl Cli {
     fn whole() -> clap::Command {
         let bounds = ["b_relu", "b_max", "b_search"];
         let evaluation = with_defaults(Self::command(), &[&["backbone"][..], &SHARED, &bounds].concat());
-        [("sweep", "backbones"), ("calibrate", "backbone")].into_iter().fold(
+        [("sweep", "backbones"), ("calibrate", "backbone"), ("tune", "backbone")].into_iter().fold(
             evaluation,
             |command, (name, backbone)| {
                 command.mut_subcommand(name, |on| with_defaults(on, &[&[backbone][..], &SHARED].concat()))
@@ -86,6 +86,9 @@ pub enum Command {
     /// Measure what each activation sees, and write a policy with a bound for each
     #[command(subcommand)]
     Calibrate(OnDataSet<CalibrateArgs>),
+    /// Give each activation as little precision as the accuracy allows, and write the policy
+    #[command(subcommand)]
+    Tune(OnDataSet<TuneArgs>),
 }
 
 impl Command {
@@ -95,6 +98,7 @@ impl Command {
             Self::Demo(args) => &args.common.machine,
             Self::Sweep(on) => on.args().machine(),
             Self::Calibrate(on) => on.args().machine(),
+            Self::Tune(on) => on.args().machine(),
         }
     }
 }
@@ -161,6 +165,7 @@ data_args! {
     NetworkArgs, common.machine;
     SweepArgs, machine;
     CalibrateArgs, machine;
+    TuneArgs, machine;
 }
 
 /// A network that is trained for a data set. The defaults are CIFAR-10's.
@@ -317,6 +322,57 @@ pub struct CalibrateArgs {
 
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// A network whose activations get a precision each. The defaults are CIFAR-10's.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// Which network
+    #[arg(value_name = "BACKBONE", default_value = "resnet20")]
+    pub backbone: String,
+
+    /// By how much the accuracy may be below the exact network's, relative to that
+    #[arg(long, value_name = "PERCENT", default_value = "0.5%", value_parser = percent, allow_hyphen_values = true)]
+    pub max_drop: f64,
+
+    /// What is to be small: the levels of all activations in sequence, or their non-scalar multiplications
+    #[arg(long, value_name = "WHAT", default_value = "depth")]
+    pub minimise: Minimised,
+
+    /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14
+    #[arg(long, value_name = "FIRST..LAST", default_value = "4..14", value_parser = alphas, allow_hyphen_values = true)]
+    pub alpha: Alphas,
+
+    /// What the largest |x| of an activation is multiplied by to give its bound
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
+    pub headroom: f64,
+
+    /// On how many images to measure what each activation's precision matters
+    #[arg(long, value_name = "N", default_value = "256")]
+    pub sensitivity_images: NonZeroUsize,
+
+    /// Write the policy here
+    #[arg(long, value_name = "FILE.json")]
+    pub output: PathBuf,
+
+    /// Write all points that were evaluated, with the Pareto front
+    #[arg(long, value_name = "FILE.csv")]
+    pub front: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// What a tuning makes small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Minimised {
+    /// Levels of all activations in sequence
+    Depth,
+    /// Non-scalar multiplications of all activations
+    Mults,
 }
 
 /// How pictures become images.
@@ -525,6 +581,18 @@ fn ring(text: &str) -> Result<u32, String> {
             Err(format!("the degree of the ring is a power of two from 1024 to 1048576, not {degree}"))
         }
         Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// A share of 1, given in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    let Some(number) = text.strip_suffix('%') else {
+        return Err("give it in percent, such as 0.5%".to_owned());
+    };
+    match number.trim().parse::<f64>() {
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
+        Ok(percent) => Err(format!("it must be at least 0% and below 100%, not {percent}%")),
+        Err(_) => Err("not a number before the %".to_owned()),
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use approx_eval::report::SiteResult;
 use approx_eval::sweep::Point;
+use approx_eval::tune::Tuned;
 use approx_eval::{PolicyFile, Report, SiteExcursions};
-use approx_models::SiteKind;
+use approx_models::{Network, SiteKind};
 use minimax_coeffs::Alpha;
 
 use crate::run::Subjects;
@@ -192,6 +193,47 @@ pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
         percent(promise.accuracy).trim(),
         percent(promise.agreement).trim(),
     )
+}
+
+/// What a tuning evaluated and chose.
+pub fn tuned(found: &Tuned, network: &Network, sequential: bool) -> String {
+    let levels = if sequential { "net depth" } else { "   levels" };
+    let mut text = format!("\n{levels}  net mults   alpha  accuracy  relative  agreement  logit error\n");
+    for point in &found.points {
+        let (least, most) = (point.alphas.iter().min(), point.alphas.iter().max());
+        let alphas = match (least, most) {
+            (Some(least), Some(most)) if least < most => format!("{least}..{most}"),
+            (Some(alpha), _) => alpha.to_string(),
+            _ => String::new(),
+        };
+        let results = point.result.as_ref().map_or_else(
+            || "  values leave every range".to_owned(),
+            |result| {
+                format!(
+                    "  {:>6.2} %  {:>+6.2} %  {:>7.2} %  {:>11.3}",
+                    100.0 * result.accuracy,
+                    100.0 * result.relative_difference,
+                    100.0 * result.agreement,
+                    result.max_abs_logit_difference.unwrap_or(f32::NAN),
+                )
+            },
+        );
+        let mark = match (point.chosen, point.on_front) {
+            (true, _) => "  chosen",
+            (false, true) => "  front",
+            (false, false) => "",
+        };
+        writeln!(text, "{:>9}  {:>9}  {alphas:>6}{results}{mark}", point.levels, point.multiplications)
+            .expect("a String takes all");
+    }
+    let chosen = found.points.iter().find(|point| point.chosen).map_or(&[][..], |point| &point.alphas);
+    let width = network.sites().iter().map(|site| site.name().len()).max().unwrap_or(0).max(4);
+    writeln!(text, "\n{:width$}  alpha     bound", "site").expect("a String takes all");
+    for (site, alpha) in network.sites().iter().zip(chosen) {
+        let bound = site.bound().unwrap_or(f64::NAN);
+        writeln!(text, "{:width$}  {alpha:>5}  {bound:>8.3}", site.name()).expect("a String takes all");
+    }
+    text + "\nfront: no other point is as cheap and as accurate, and better in one of the two\n"
 }
 
 /// The columns of `infer sweep`.

@@ -8,6 +8,7 @@
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
 //! | `calibrate` | a bound for each activation |
+//! | `tune` | a precision for each activation |
 //! | `sweep` | several networks and precisions, resumable |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
@@ -21,6 +22,7 @@ mod inputs;
 mod progress;
 mod run;
 mod sweep;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -42,5 +44,6 @@ fn execute(cli: &Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::demo(args, &observer),
         Command::Calibrate(on) => calibrate::calibrate(on, &observer),
         Command::Sweep(on) => sweep::sweep(on, &observer),
+        Command::Tune(on) => tune::tune(on, &observer),
     }
 }
