@@ -1,7 +1,8 @@
 //! Compositions of odd polynomials that approximate the sign function.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
+use crate::adapted::AdaptedSign;
 use crate::alpha::Alpha;
 use crate::cost::Cost;
 use crate::polynomial::OddPolynomial;
@@ -11,11 +12,20 @@ use crate::tables;
 /// (arXiv 2105.10879, section III).
 ///
 /// All values are float64 and serve as the truth that faster evaluations are held against.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CompositeSign {
     components: Vec<OddPolynomial>,
     input_radii: Vec<f64>,
     cost: Cost,
+    /// Searched for on first use.
+    adapted: OnceLock<Option<AdaptedSign>>,
+}
+
+/// All else follows from the components.
+impl PartialEq for CompositeSign {
+    fn eq(&self, other: &Self) -> bool {
+        self.components == other.components
+    }
 }
 
 impl CompositeSign {
@@ -40,7 +50,7 @@ impl CompositeSign {
             input_radii.push(radius);
             radius = component.max_abs_on(radius);
         }
-        Some(Self { components, input_radii, cost })
+        Some(Self { components, input_radii, cost, adapted: OnceLock::new() })
     }
 
     /// The components, in order of application.
@@ -56,6 +66,12 @@ impl CompositeSign {
     /// For each component, the largest argument it sees when `|x| ≤ 1`.
     pub fn input_radii(&self) -> &[f64] {
         &self.input_radii
+    }
+
+    /// The form for fast evaluation in float32; `None` where the [`NestedForm`](crate::NestedForm) is more accurate. It
+    /// is searched for on the first call, which takes some milliseconds.
+    pub fn adapted(&self) -> Option<&AdaptedSign> {
+        self.adapted.get_or_init(|| AdaptedSign::new(&self.components, &self.input_radii)).as_ref()
     }
 
     /// `s(x)`, meant for `|x| ≤ 1`.
