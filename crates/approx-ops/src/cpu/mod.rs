@@ -23,6 +23,9 @@ use crate::simd::SimdLevel;
 /// AVX2's 16 registers.
 pub(crate) const UNROLL: usize = 4;
 
+/// The same where there are 32 registers.
+pub(crate) const UNROLL_WIDE: usize = 6;
+
 /// Float32 storage as a slice.
 pub(crate) fn as_f32(storage: &CpuStorage) -> candle_core::Result<&[f32]> {
     match storage {
