@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::CompositeF32;
-use super::{UNROLL, UNROLL_WIDE, build};
+use super::{InBlocks, build, in_blocks};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -209,11 +209,11 @@ impl<M: Map> WithSimd for InPlace<'_, M> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT < 32 { self.run::<S, UNROLL>(simd) } else { self.run::<S, UNROLL_WIDE>(simd) }
+        in_blocks(simd, self);
     }
 }
 
-impl<M: Map> InPlace<'_, M> {
+impl<M: Map> InBlocks for InPlace<'_, M> {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(self, simd: S) {
         let (vectors, tail) = S::as_mut_simd_f32s(self.values);

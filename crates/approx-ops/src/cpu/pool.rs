@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::CompositeF32;
-use super::{UNROLL, UNROLL_WIDE, build};
+use super::{InBlocks, build, in_blocks};
 use crate::max_pool::PoolSpec;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -370,11 +370,11 @@ impl WithSimd for Tournament<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT < 32 { self.run::<S, UNROLL>(simd) } else { self.run::<S, UNROLL_WIDE>(simd) }
+        in_blocks(simd, self);
     }
 }
 
-impl Tournament<'_, '_> {
+impl InBlocks for Tournament<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(mut self, simd: S) {
         let rounds = rounds(self.taps.len());
