@@ -2,7 +2,7 @@
 
 use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, reference};
 use candle_core::{Device, Tensor};
-use minimax_coeffs::{Alpha, CompositeSign};
+use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial, TableFile};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -49,6 +49,8 @@ fn every_simd_level_is_accurate() {
         println!("{level}");
         relu_agrees_with_golden_values();
         relu_is_within_a_sixteenth_of_two_to_minus_alpha();
+        generated_relu_is_about_as_accurate_as_its_file_says();
+        relu_without_an_adapted_form_is_accurate();
         max_pool_agrees_with_golden_values();
         exact_max_pool_agrees_with_the_reference();
     }
@@ -75,22 +77,53 @@ fn relu_is_within_a_sixteenth_of_two_to_minus_alpha() {
     for alpha in Alpha::all() {
         let sign = CompositeSign::published(alpha);
         for bound in [1.0, 20.0, 100.0] {
-            // A uniform grid, and one that is dense around zero, where the approximation is steepest.
-            let grid: Vec<f32> = (0..POINTS)
-                .map(|i| i as f64 / (POINTS - 1) as f64 * 2.0 - 1.0)
-                .flat_map(|z| [z, z * z * z])
-                .map(|z| (z * bound) as f32)
-                .collect();
-            let expected: Vec<f64> = grid.iter().map(|&x| sign.relu(f64::from(x), bound)).collect();
-            let xs = Tensor::new(grid, &Device::Cpu).unwrap();
-            let actual =
-                MinimaxRelu::new(alpha, bound).unwrap().forward(&xs, &RangeRecorder::default()).unwrap();
-            let error = largest_difference(&actual, &expected) / bound;
+            let error = relu_error(sign, bound, POINTS);
             assert!(error <= alpha.epsilon() / 16.0, "alpha {alpha}, B {bound}: {error:e} B");
             if bound == 20.0 {
                 println!("  relu, alpha {alpha}: at most {error:.2e} B");
             }
         }
+    }
+}
+
+/// The largest error of ReLU in units of the bound, on a uniform grid and on one that is dense around zero, where the
+/// approximation is steepest.
+fn relu_error(sign: &CompositeSign, bound: f64, points: usize) -> f64 {
+    let grid: Vec<f32> = (0..points)
+        .map(|i| i as f64 / (points - 1) as f64 * 2.0 - 1.0)
+        .flat_map(|z| [z, z * z * z])
+        .map(|z| (z * bound) as f32)
+        .collect();
+    let expected: Vec<f64> = grid.iter().map(|&x| sign.relu(f64::from(x), bound)).collect();
+    let xs = Tensor::new(grid, &Device::Cpu).unwrap();
+    let relu = MinimaxRelu::from_composite(sign, bound).unwrap();
+    largest_difference(&relu.forward(&xs, &RangeRecorder::default()).unwrap(), &expected) / bound
+}
+
+fn generated_relu_is_about_as_accurate_as_its_file_says() {
+    let file = TableFile::parse(include_str!("../../minimax-coeffs/tables/eta_1e-6.json")).unwrap();
+    let mut adapted = 0;
+    for alpha in file.alphas() {
+        let table = file.relu(alpha).unwrap();
+        let sign = table.composite().unwrap();
+        adapted += usize::from(sign.adapted().is_some());
+        // B = 1 as in the file: where the approximation is steep at B, the rounding of 1 / B alone does more.
+        let error = relu_error(&sign, 1.0, 100_001);
+        let allowed = (table.target.error() / 16.0).max(3.0 * table.float32.nested);
+        assert!(error <= allowed, "alpha {alpha}, {:?}: {error:e} B, allowed {allowed:e}", sign.degrees());
+    }
+    println!("  generated relu: {adapted} of {} with adapted coefficients", file.alphas().len());
+}
+
+fn relu_without_an_adapted_form_is_accurate() {
+    for bits in [6, 10, 14] {
+        let alpha = Alpha::new(bits).unwrap();
+        let components = CompositeSign::published(alpha).components();
+        let sign = [&[OddPolynomial::new(vec![1.0])], components].concat();
+        let sign = CompositeSign::new(sign).unwrap();
+        assert_eq!(sign.adapted(), None, "degree 1 has no such form");
+        let error = relu_error(&sign, 20.0, 200_001);
+        assert!(error <= alpha.epsilon() / 16.0, "alpha {alpha}: {error:e} B");
     }
 }
 

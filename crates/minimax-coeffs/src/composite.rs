@@ -1,7 +1,8 @@
 //! Compositions of odd polynomials that approximate the sign function.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
+use crate::adapted::AdaptedSign;
 use crate::alpha::Alpha;
 use crate::cost::Cost;
 use crate::polynomial::OddPolynomial;
@@ -14,12 +15,21 @@ pub const PUBLISHED_ETA: f64 = 1.0 / (1 << 22) as f64;
 /// (arXiv 2105.10879, section III).
 ///
 /// All values are float64 and serve as the truth that faster evaluations are held against.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CompositeSign {
     components: Vec<OddPolynomial>,
     input_radii: Vec<f64>,
     margin: f64,
     cost: Cost,
+    /// Searched for on first use.
+    adapted: OnceLock<Option<AdaptedSign>>,
+}
+
+/// All else follows from the components, but for the margin, which is about them.
+impl PartialEq for CompositeSign {
+    fn eq(&self, other: &Self) -> bool {
+        self.components == other.components
+    }
 }
 
 impl CompositeSign {
@@ -47,7 +57,7 @@ impl CompositeSign {
             input_radii.push(radius);
             radius = component.max_abs_on(radius);
         }
-        Some(Self { components, input_radii, margin: 0.0, cost })
+        Some(Self { components, input_radii, margin: 0.0, cost, adapted: OnceLock::new() })
     }
 
     /// The same, known to be made for outputs of components that are off by up to `margin`.
@@ -75,6 +85,12 @@ impl CompositeSign {
     /// For each component, the largest argument it sees when `|x| ≤ 1`.
     pub fn input_radii(&self) -> &[f64] {
         &self.input_radii
+    }
+
+    /// The form for fast evaluation in float32; `None` where the [`NestedForm`](crate::NestedForm) is more accurate. It
+    /// is searched for on the first call, which takes some milliseconds.
+    pub fn adapted(&self) -> Option<&AdaptedSign> {
+        self.adapted.get_or_init(|| AdaptedSign::new(&self.components, &self.input_radii)).as_ref()
     }
 
     /// `s(x)`, meant for `|x| ≤ 1`.

@@ -3,59 +3,84 @@
 //! Loops over `0..N` and not closures: a closure handed to `array::map` is not compiled with the vector
 //! instructions of its surroundings, and each operation in it becomes a call.
 
-use minimax_coeffs::{CompositeSign, NestedForm};
+use minimax_coeffs::adapted::Pair;
+use minimax_coeffs::{AdaptedForm, CompositeSign, NestedForm};
 use pulp::Simd;
 
-/// `s(x)` for `|x| ≤ 1` in float32, each component in its [`NestedForm`].
+/// `s(x) / 2` for `|x| ≤ 1` in float32: values by the [`AdaptedForm`] of each component where there is one,
+/// derivatives, and all others, by the [`NestedForm`].
 #[derive(Debug)]
 pub(crate) struct CompositeF32 {
-    components: Vec<Component>,
+    nested: Vec<Nested>,
+    adapted: Vec<Adapted>,
+    scale: f64,
 }
 
 #[derive(Debug)]
-struct Component {
+struct Nested {
     /// `2 / radius²`, so that `t = x² · scale − 1`.
     scale: f32,
     even: Vec<f32>,
     odd: Vec<f32>,
 }
 
+#[derive(Debug)]
+struct Adapted {
+    minus_centre: f32,
+    /// Coefficients from the last but one to the first.
+    core: Vec<f32>,
+    pairs: Vec<Factors>,
+}
+
+/// Two quadratic factors in `w = (s + shift)²`, where `s` is the core's argument.
+#[derive(Debug)]
+struct Factors {
+    shift: f32,
+    /// Each `(w + minus_root) · … + value`.
+    steps: [[f32; 2]; 2],
+}
+
 impl CompositeF32 {
     pub(crate) fn new(sign: &CompositeSign) -> Self {
-        let rounded = |c: &[f64]| c.iter().map(|&c| c as f32).collect();
-        let components = (sign.components().iter().zip(sign.input_radii()))
-            .map(|(polynomial, &radius)| {
-                let nested = NestedForm::new(polynomial, radius);
-                Component {
-                    scale: (2.0 / (radius * radius)) as f32,
-                    even: rounded(nested.even()),
-                    odd: rounded(nested.odd()),
-                }
+        let last = sign.components().len() - 1;
+        let nested = (sign.components().iter().zip(sign.input_radii()).enumerate())
+            .map(|(i, (polynomial, &radius))| {
+                Nested::new(&NestedForm::new(polynomial, radius), if i == last { 0.5 } else { 1.0 })
             })
             .collect();
-        Self { components }
+        let (scale, adapted) = match sign.adapted() {
+            Some(adapted) => (adapted.scale(), adapted.components().iter().map(Adapted::new).collect()),
+            None => (1.0, Vec::new()),
+        };
+        Self { nested, adapted, scale }
     }
 
-    /// `s(x)` in each lane.
+    /// `factor` times what [`eval`](Self::eval) wants its arguments to be multiplied by, rounded once.
+    pub(crate) fn scale(&self, factor: f64) -> f32 {
+        (self.scale * factor) as f32
+    }
+
+    /// `s(x) / 2` in each lane, given `x` multiplied by [`scale`](Self::scale).
     #[inline(always)]
-    pub(crate) fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        let mut x = x;
-        for component in &self.components {
-            let (t, u) = component.arguments(simd, x);
-            let (even, odd) = horner_pair(simd, &component.even, &component.odd, u);
-            for i in 0..N {
-                x[i] = simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i]));
+    pub(crate) fn eval<S: Simd, const N: usize>(&self, simd: S, scaled: [S::f32s; N]) -> [S::f32s; N] {
+        let mut v = scaled;
+        if self.adapted.is_empty() {
+            for component in &self.nested {
+                v = component.eval(simd, v);
             }
         }
-        x
+        for component in &self.adapted {
+            v = component.eval(simd, v);
+        }
+        v
     }
 
-    /// `s(x)` and `s'(x)` in each lane.
+    /// `s(x) / 2` and `s'(x) / 2` in each lane.
     #[inline(always)]
     pub(crate) fn eval_with_derivative<S: Simd>(&self, simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
         let mut x = x;
         let mut slope = simd.splat_f32s(1.0);
-        for component in &self.components {
+        for component in &self.nested {
             let ([t], [u]) = component.arguments(simd, [x]);
             let (even, d_even) = horner_with_derivative(simd, &component.even, u);
             let (odd, d_odd) = horner_with_derivative(simd, &component.odd, u);
@@ -72,7 +97,24 @@ impl CompositeF32 {
     }
 }
 
-impl Component {
+impl Nested {
+    fn new(form: &NestedForm, factor: f64) -> Self {
+        let rounded = |c: &[f64]| c.iter().map(|&c| (factor * c) as f32).collect();
+        let scale = (2.0 / (form.radius() * form.radius())) as f32;
+        Self { scale, even: rounded(form.even()), odd: rounded(form.odd()) }
+    }
+
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let mut x = x;
+        let (t, u) = self.arguments(simd, x);
+        let (even, odd) = horner_pair(simd, &self.even, &self.odd, u);
+        for i in 0..N {
+            x[i] = simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i]));
+        }
+        x
+    }
+
     /// `t = T_2(x / radius)` and `u = T_4(x / radius)`.
     #[inline(always)]
     fn arguments<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> ([S::f32s; N], [S::f32s; N]) {
@@ -84,6 +126,80 @@ impl Component {
             u[i] = simd.mul_add_e_f32s(simd.add_f32s(t[i], t[i]), t[i], minus_one);
         }
         (t, u)
+    }
+}
+
+impl Adapted {
+    fn new(form: &AdaptedForm) -> Self {
+        let factors = |pair: &Pair| Factors {
+            shift: (form.centre() - pair.centre) as f32,
+            steps: pair.steps.map(|step| [-step.root as f32, step.value as f32]),
+        };
+        Self {
+            minus_centre: -form.centre() as f32,
+            core: form.core().iter().rev().map(|&c| c as f32).collect(),
+            pairs: form.pairs().iter().map(factors).collect(),
+        }
+    }
+
+    /// `v · g(v²)`.
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, v: [S::f32s; N]) -> [S::f32s; N] {
+        let minus_centre = simd.splat_f32s(self.minus_centre);
+        let (mut s, mut g) = (v, v);
+        for i in 0..N {
+            s[i] = simd.mul_add_e_f32s(v[i], v[i], minus_centre);
+        }
+        let (first, core) = self.core.split_first().expect("a core has degree 1 or more");
+        let first = simd.splat_f32s(*first);
+        for i in 0..N {
+            g[i] = simd.add_f32s(s[i], first);
+        }
+        for &c in core {
+            let c = simd.splat_f32s(c);
+            for i in 0..N {
+                g[i] = simd.mul_add_e_f32s(g[i], s[i], c);
+            }
+        }
+        // The first pair has the core's centre.
+        if let Some((first, others)) = self.pairs.split_first() {
+            g = first.apply(simd, g, s);
+            for pair in others {
+                let shift = simd.splat_f32s(pair.shift);
+                let mut shifted = s;
+                for s in &mut shifted {
+                    *s = simd.add_f32s(*s, shift);
+                }
+                g = pair.apply(simd, g, shifted);
+            }
+        }
+        for i in 0..N {
+            g[i] = simd.mul_f32s(v[i], g[i]);
+        }
+        g
+    }
+}
+
+impl Factors {
+    /// `g` times both factors, with what is added after each.
+    #[inline(always)]
+    fn apply<S: Simd, const N: usize>(&self, simd: S, g: [S::f32s; N], s: [S::f32s; N]) -> [S::f32s; N] {
+        let (mut g, mut w) = (g, s);
+        for w in &mut w {
+            *w = simd.mul_f32s(*w, *w);
+        }
+        for [minus_root, value] in self.steps {
+            let (minus_root, value) = (simd.splat_f32s(minus_root), simd.splat_f32s(value));
+            // All sums first: so the multiply-adds that wait for each other have more between them.
+            let mut factor = w;
+            for factor in &mut factor {
+                *factor = simd.add_f32s(*factor, minus_root);
+            }
+            for i in 0..N {
+                g[i] = simd.mul_add_e_f32s(g[i], factor[i], value);
+            }
+        }
+        g
     }
 }
 

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::CompositeF32;
-use super::{UNROLL, build};
+use super::{InBlocks, build, in_blocks};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -34,8 +34,16 @@ pub(crate) struct ReluAq;
 
 /// `x (1 + s(x/B)) / 2`.
 pub(crate) struct MinimaxRelu<'a> {
-    pub(crate) sign: &'a CompositeF32,
-    pub(crate) inverse_bound: f32,
+    sign: &'a CompositeF32,
+    inverse_bound: f32,
+    /// What `x` is multiplied by for the composite.
+    scale: f32,
+}
+
+impl<'a> MinimaxRelu<'a> {
+    pub(crate) fn new(sign: &'a CompositeF32, bound: f32) -> Self {
+        Self { sign, inverse_bound: 1.0 / bound, scale: sign.scale(1.0 / f64::from(bound)) }
+    }
 }
 
 /// As [`MinimaxRelu`] for `|x| ≤ B`, and `max(x, 0)` for all others.
@@ -108,16 +116,14 @@ impl Map for ReluAq {
 impl Map for MinimaxRelu<'_> {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        let inverse_bound = simd.splat_f32s(self.inverse_bound);
-        let half = simd.splat_f32s(0.5);
-        let mut z = x;
-        for z in &mut z {
-            *z = simd.mul_f32s(*z, inverse_bound);
+        let (scale, half) = (simd.splat_f32s(self.scale), simd.splat_f32s(0.5));
+        let mut scaled = x;
+        for scaled in &mut scaled {
+            *scaled = simd.mul_f32s(*scaled, scale);
         }
-        let mut y = self.sign.eval(simd, z);
+        let mut y = self.sign.eval(simd, scaled);
         for i in 0..N {
-            let half_x = simd.mul_f32s(x[i], half);
-            y[i] = simd.mul_add_e_f32s(half_x, y[i], half_x);
+            y[i] = simd.mul_f32s(x[i], simd.add_f32s(y[i], half));
         }
         y
     }
@@ -125,9 +131,8 @@ impl Map for MinimaxRelu<'_> {
     #[inline(always)]
     fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
         let z = simd.mul_f32s(x, simd.splat_f32s(self.inverse_bound));
-        let (s, slope) = self.sign.eval_with_derivative(simd, z);
-        let twice = simd.mul_add_e_f32s(z, slope, simd.add_f32s(s, simd.splat_f32s(1.0)));
-        simd.mul_f32s(twice, simd.splat_f32s(0.5))
+        let (half_s, half_slope) = self.sign.eval_with_derivative(simd, z);
+        simd.mul_add_e_f32s(z, half_slope, simd.add_f32s(half_s, simd.splat_f32s(0.5)))
     }
 }
 
@@ -204,8 +209,15 @@ impl<M: Map> WithSimd for InPlace<'_, M> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        in_blocks(simd, self);
+    }
+}
+
+impl<M: Map> InBlocks for InPlace<'_, M> {
+    #[inline(always)]
+    fn run<S: Simd, const N: usize>(self, simd: S) {
         let (vectors, tail) = S::as_mut_simd_f32s(self.values);
-        let (blocks, rest) = vectors.as_chunks_mut::<UNROLL>();
+        let (blocks, rest) = vectors.as_chunks_mut::<N>();
         for block in blocks {
             *block = self.map.eval(simd, *block);
         }
