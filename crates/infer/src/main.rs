@@ -9,6 +9,7 @@
 //! | `demo` | the table over alpha |
 //! | `calibrate` | a bound for each activation |
 //! | `sweep` | several networks and precisions, resumable |
+//! | `report` | a sweep as a page and pictures |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
@@ -19,6 +20,7 @@ mod demo;
 mod display;
 mod inputs;
 mod progress;
+mod report;
 mod run;
 mod sweep;
 
