@@ -82,7 +82,7 @@ impl Axis {
             let margin = match most - least {
                 0.0 if self.scale == Scale::Whole => 1.0,
                 0.0 => (0.05 * most.abs()).max(0.5),
-                width => 0.05 * width,
+                width => 0.06 * width,
             };
             (least, most) = (least - margin, most + margin);
         }
@@ -92,7 +92,7 @@ impl Axis {
         }
         let step = step((high - low) / count as f64).max(smallest);
         let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
-        let decimals = (-step.log10() + 1e-9).ceil().max(0.0) as usize;
+        let decimals = (-step.log10() - 1e-9).ceil().max(0.0) as usize;
         // 2.5 has a digit more than its power of ten.
         let decimals = decimals + usize::from((step * 10f64.powi(decimals as i32)).fract() > 1e-6);
         Ticks {

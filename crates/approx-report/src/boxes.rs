@@ -8,7 +8,7 @@ use crate::palette::{BASELINE, Colour, GRID, INK, MUTED, PAPER};
 use crate::picture::{self, Drawn, Picture, line, px, text};
 
 /// Width of a picture in pixels.
-const WIDTH: u32 = 480;
+const WIDTH: u32 = 420;
 /// Height of a box's row.
 const ROW: f64 = 19.0;
 /// Height of what is not rows: the axis and the key.
@@ -48,7 +48,7 @@ pub fn draw(title: &str, distributions: &[Distribution], largest: f64) -> Result
     let height = (ROW * rows as f64 + REST) as u32;
     // Long names get smaller letters rather than the room of the boxes.
     let longest = distributions.iter().map(|d| picture::width(&d.name, LETTERS)).fold(0.0, f64::max);
-    let names = longest.min(190.0);
+    let names = longest.min(160.0);
     let letters = (LETTERS * names / longest.max(1.0)).min(LETTERS);
     let axis =
         Axis::new("input of the activation", Scale::Linear).with_range(-1.04 * largest, 1.04 * largest);
@@ -97,7 +97,7 @@ pub fn draw(title: &str, distributions: &[Distribution], largest: f64) -> Result
         }
         let words = "box: 1 to 99 % · thin box: 0.1 to 99.9 % · line: all · gap: median · red: −B and B";
         let place = (px(f64::from(WIDTH) / 2.0), px(8.0));
-        let style = picture::anchored(11.0, MUTED, plotters::style::text_anchor::HPos::Center);
+        let style = picture::anchored(10.0, MUTED, plotters::style::text_anchor::HPos::Center);
         key.draw(&Text::new(words, place, style))?;
         Drawn::Ok(())
     })

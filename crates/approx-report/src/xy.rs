@@ -9,7 +9,7 @@ use crate::palette::{BASELINE, Colour, GRID, INK, MUTED};
 use crate::picture::{self, Area, Drawn, Picture, anchored, line, px, text};
 
 /// Width and height of a plot in pixels, without title and legend.
-const SIZE: (u32, u32) = (480, 300);
+const SIZE: (u32, u32) = (420, 280);
 /// Height of text.
 const LETTERS: f64 = 12.0;
 /// Height of a line of the legend.
@@ -34,7 +34,7 @@ impl Series {
         Self { name: name.to_owned(), colour, points, labels: Vec::new(), line: true, marks: true }
     }
 
-    /// Text above each point, in their order.
+    /// Text beside each point, in their order.
     pub fn with_labels(mut self, labels: Vec<String>) -> Self {
         self.labels = labels;
         self
@@ -141,12 +141,11 @@ impl XyPlot {
                 let mark = |place| Circle::new(place, px(3.0), series.colour.rgb().filled());
                 chart.draw_series(shown().map(mark))?;
             }
-            // Above a point there is room, below the highest ones at least.
+            // Below and to the right, a line that rises leaves room.
             for (place, label) in places.iter().zip(&series.labels) {
                 let &Some(place) = place else { continue };
-                let high = (place.1 - y.low) / (y.high - y.low) > 0.9;
-                let offset = (0, px(if high { 12.0 } else { -11.0 }));
-                let style = anchored(LETTERS - 1.0, MUTED, HPos::Center);
+                let offset = (px(3.0), px(11.0));
+                let style = anchored(LETTERS - 2.0, MUTED, HPos::Left);
                 let label = Text::new(label.clone(), offset, style);
                 chart.draw_series([EmptyElement::at(place) + label])?;
             }
