@@ -1,20 +1,24 @@
 //! Distributions, one below the other.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
 
 use crate::axis::{Axis, Scale, Ticks};
 use crate::error::Result;
 use crate::palette::{BASELINE, Colour, GRID, INK, MUTED, PAPER};
-use crate::picture::{self, Drawn, Picture, line, px, text};
+use crate::picture::{self, Drawn, Picture, anchored, line, px, text};
 
 /// Width of a picture in pixels.
 const WIDTH: u32 = 420;
 /// Height of a box's row.
 const ROW: f64 = 19.0;
 /// Height of what is not rows: the axis and the key.
-const REST: f64 = 66.0;
+const REST: f64 = 82.0;
 /// Height of text.
 const LETTERS: f64 = 12.0;
+/// What the parts of a box are.
+const KEY: [&str; 2] =
+    ["box: 1 to 99 % · thin box: 0.1 to 99.9 % · line: all", "gap: median · red: −B and B"];
 
 /// A distribution.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +58,7 @@ pub fn draw(title: &str, distributions: &[Distribution], largest: f64) -> Result
         Axis::new("input of the activation", Scale::Linear).with_range(-1.04 * largest, 1.04 * largest);
     let x = axis.ticks([].into_iter(), 6);
     picture::picture(title, (WIDTH, height), |area| {
-        let (plot, key) = area.split_vertically(px(f64::from(height) - 22.0));
+        let (plot, key) = area.split_vertically(px(f64::from(height) - 38.0));
         let mut chart = ChartBuilder::on(&plot)
             .margin_right(px(14.0))
             .margin_left(px(6.0))
@@ -95,10 +99,10 @@ pub fn draw(title: &str, distributions: &[Distribution], largest: f64) -> Result
                 chart.draw_series([-bound, bound].map(|x| tick(x, 0.42, line(BASELINE, 2.0))))?;
             }
         }
-        let words = "box: 1 to 99 % · thin box: 0.1 to 99.9 % · line: all · gap: median · red: −B and B";
-        let place = (px(f64::from(WIDTH) / 2.0), px(8.0));
-        let style = picture::anchored(10.0, MUTED, plotters::style::text_anchor::HPos::Center);
-        key.draw(&Text::new(words, place, style))?;
+        for (line, words) in KEY.iter().enumerate() {
+            let place = (px(f64::from(WIDTH) / 2.0), px(8.0 + 16.0 * line as f64));
+            key.draw(&Text::new(*words, place, anchored(LETTERS - 1.0, MUTED, HPos::Center)))?;
+        }
         Drawn::Ok(())
     })
 }

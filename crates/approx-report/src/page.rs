@@ -183,7 +183,8 @@ fn advice(page: &mut String, network: &NetworkData) {
         }
         for (name, b) in [("B_relu", row.b_relu), ("B_max", row.b_max)] {
             if b.is_some() {
-                put(page, format_args!(", {name} {}", bound(b)));
+                let up_to = if network.policy.is_some() { "up to " } else { "" };
+                put(page, format_args!(", {name} {up_to}{}", bound(b)));
             }
         }
         put(
@@ -428,17 +429,17 @@ fn put(page: &mut String, text: impl Display) {
 }
 
 fn share(share: Option<f64>) -> String {
-    share.map_or(MISSING.to_owned(), |share| format!("{:.2} %", 100.0 * share))
+    share.map_or(MISSING.to_owned(), |share| format!("{:.2}\u{a0}%", 100.0 * share))
 }
 
 /// With its sign.
 fn difference(share: Option<f64>) -> String {
-    share.map_or(MISSING.to_owned(), |share| format!("{:+.2} %", 100.0 * share).replace('-', "−"))
+    share.map_or(MISSING.to_owned(), |share| format!("{:+.2}\u{a0}%", 100.0 * share).replace('-', "−"))
 }
 
 /// Without needless digits.
 fn percent_of(share: f64) -> String {
-    format!("{} %", 100.0 * share)
+    format!("{}\u{a0}%", 100.0 * share)
 }
 
 fn count(count: Option<u32>) -> String {
@@ -476,9 +477,9 @@ mod tests {
         for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(thousands(number), expected);
         }
-        assert_eq!((share(Some(0.771)), share(None)), ("77.10 %".to_owned(), "–".to_owned()));
-        assert_eq!(difference(Some(-0.0428)), "−4.28 %");
-        assert_eq!((percent_of(0.005), percent_of(0.01)), ("0.5 %".to_owned(), "1 %".to_owned()));
+        assert_eq!((share(Some(0.771)), share(None)), ("77.10\u{a0}%".to_owned(), "–".to_owned()));
+        assert_eq!(difference(Some(-0.0428)), "−4.28\u{a0}%");
+        assert_eq!((percent_of(0.005), percent_of(0.01)), ("0.5\u{a0}%".to_owned(), "1\u{a0}%".to_owned()));
         assert_eq!(bound(Some(12.000_000_1)), "12");
     }
 }

@@ -96,7 +96,7 @@ pub fn noise(network: &NetworkData) -> Result<Option<Picture>> {
     alphas.sort_unstable();
     alphas.dedup();
     let mut plot =
-        XyPlot::new(Axis::new("noise: standard deviation 2^-bits", Scale::Linear), accuracy_axis());
+        XyPlot::new(Axis::new("bits b of noise (standard deviation 2⁻ᵇ)", Scale::Linear), accuracy_axis());
     for (index, &alpha) in alphas.iter().enumerate() {
         let of_alpha = results().filter(|(_, row)| row.alpha == alpha);
         let mut points: Vec<(f64, f64)> =

@@ -156,7 +156,13 @@ impl XyPlot {
     fn ticks(&self) -> (Ticks, Ticks) {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let baseline = self.baseline.iter().map(|(_, value)| *value);
-        (self.x.ticks(points().map(|p| p.0), 12), self.y.ticks(points().map(|p| p.1).chain(baseline), 8))
+        let x = self.x.ticks(points().map(|p| p.0), 12);
+        let mut y = self.y.ticks(points().map(|p| p.1).chain(baseline), 8);
+        if self.series.iter().any(|series| !series.labels.is_empty()) {
+            // Room for the label of the lowest point.
+            y.low -= 0.05 * (y.high - y.low);
+        }
+        (x, y)
     }
 
     /// How many names are in a line of the legend, and how many lines there are.

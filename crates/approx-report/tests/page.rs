@@ -18,9 +18,10 @@ fn parse(page: &str) -> Document<'_> {
         .unwrap()
 }
 
-/// All text of an element.
+/// All text of an element, with spaces for those at which a line does not break.
 fn text(node: Node) -> String {
-    node.descendants().filter(Node::is_text).filter_map(|node| node.text()).collect()
+    let all: String = node.descendants().filter(Node::is_text).filter_map(|node| node.text()).collect();
+    all.replace('\u{a0}', " ")
 }
 
 /// The texts of all elements with a tag.
