@@ -84,7 +84,9 @@ impl Axis {
                 0.0 => (0.05 * most.abs()).max(0.5),
                 width => 0.06 * width,
             };
-            (least, most) = (least - margin, most + margin);
+            // Below nothing there is nothing.
+            let floor = if least >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+            (least, most) = ((least - margin).max(floor), most + margin);
         }
         let (low, mut high) = (low.unwrap_or(least), high.unwrap_or(most));
         if high <= low {
@@ -173,6 +175,7 @@ mod tests {
             (&[0.0, 1.0][..], &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"][..]),
             (&[-60.0, 60.0], &["−50", "−25", "0", "25", "50"]),
             (&[10.2, 77.5], &["20", "40", "60", "80"]),
+            (&[0.02, 0.98], &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
             (&[77.1], &["74", "76", "78", "80"]),
             (&[], &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
             (&[f64::NAN, 0.001, 0.002], &["0.0010", "0.0012", "0.0014", "0.0016", "0.0018", "0.0020"]),

@@ -121,7 +121,7 @@ fn a_browser_shows_the_page_light_dark_and_on_a_phone() {
     let frame = |file: &str| {
         format!(
             "<!DOCTYPE html><body style=\"margin:0\"><iframe src=\"{file}\" \
-             style=\"width:{PHONE}px;height:9000px;border:0\"></iframe></body>"
+             style=\"width:{PHONE}px;height:4000px;border:0\"></iframe></body>"
         )
     };
     for (name, text) in [
@@ -141,11 +141,11 @@ fn a_browser_shows_the_page_light_dark_and_on_a_phone() {
         ("phone.html", 500, true, [13, 17, 23, 255]),
     ] {
         let name = format!("{}-{}.png", file.trim_end_matches(".html"), if dark { "dark" } else { "light" });
-        let (console, picture) = browser.open(file, (width, 9000), dark, Some(&name));
+        let (console, picture) = browser.open(file, (width, 4000), dark, Some(&name));
         assert_eq!(console, Vec::<String>::new(), "{name}");
         let picture = picture.unwrap();
-        assert_eq!(picture.dimensions(), (width, 9000), "{name}");
-        let shown = if file == "phone.html" { picture.crop_imm(0, 0, PHONE, 9000) } else { picture };
+        assert_eq!(picture.dimensions(), (width, 4000), "{name}");
+        let shown = if file == "phone.html" { picture.crop_imm(0, 0, PHONE, 4000) } else { picture };
         let colours = colours(&shown);
         assert_eq!(colours[0].0, background, "{name}");
         // Text and lines: neither nothing nor all of it.

@@ -55,6 +55,11 @@ impl Plan {
         check_folder(&args.output)?;
         args.html.iter().try_for_each(|path| check_writable(path))?;
         args.plots.iter().try_for_each(|path| check_folder(path))?;
+        if let (Some(html), Some(plots)) = (&args.html, &args.plots)
+            && html == plots
+        {
+            bail!("--html and --plots both name {}", html.display());
+        }
         let policy = match (&args.policy, &backbones[..]) {
             (None, _) => None,
             (Some(path), [backbone]) => Some(PolicyFile::read(path, backbone.name())?.policy),
