@@ -301,7 +301,7 @@ fn sites(page: &mut String, network: &NetworkData) -> Result<()> {
     page.push_str("<h3>Ranges</h3>\n<p>What each activation sees in the exact network");
     match network.bounds_of {
         Some(alpha) => put(page, format_args!(", and in red the bounds for alpha {alpha}.")),
-        None => page.push_str("."),
+        None => page.push('.'),
     }
     page.push_str(" ReLU is blue, max-pooling orange.</p>\n");
     figures(page, plots::ranges(network)?);
