@@ -31,10 +31,10 @@ pub struct NetworkData {
     pub weights: WeightsFile,
     /// The file with a bound for each site, if it was not one B that was searched.
     pub policy: Option<String>,
-    /// A row for each precision, in ascending order.
+    /// A row for each precision, in ascending order, without noise.
     pub rows: Vec<Row>,
-    /// Rows with noise, each after its level: the noise has the standard deviation 2^-level.
-    pub noisy: Vec<(f64, Row)>,
+    /// Rows with noise.
+    pub noisy: Vec<Row>,
     /// What each site saw, in the network's order. Empty if that was not looked at.
     pub sites: Vec<SiteSummary>,
     /// The precision whose bounds the sites have; `None` if no range held for any.

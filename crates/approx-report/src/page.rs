@@ -264,17 +264,24 @@ fn result(row: &Row) -> Vec<String> {
     ];
     match &row.unusable {
         Some(reason) => cells.push(escape(reason)),
-        None => cells.extend([
-            bound(row.b_relu),
-            bound(row.b_max),
-            share(row.accuracy),
-            difference(row.relative_difference),
-            share(row.agreement),
-            row.max_abs_logit_difference.map_or("not finite".to_owned(), |error| format!("{error:.3}")),
-            row.images_per_second.map_or(MISSING.to_owned(), |speed| format!("{speed:.1}")),
-        ]),
+        None => {
+            cells.extend(quality(row));
+            cells.push(row.images_per_second.map_or(MISSING.to_owned(), |speed| format!("{speed:.1}")));
+        }
     }
     cells
+}
+
+/// Bounds, accuracy, and how near the logits are.
+fn quality(row: &Row) -> [String; 6] {
+    [
+        bound(row.b_relu),
+        bound(row.b_max),
+        share(row.accuracy),
+        difference(row.relative_difference),
+        share(row.agreement),
+        row.max_abs_logit_difference.map_or("not finite".to_owned(), |error| format!("{error:.3}")),
+    ]
 }
 
 fn noise(page: &mut String, network: &NetworkData) -> Result<()> {
@@ -282,16 +289,37 @@ fn noise(page: &mut String, network: &NetworkData) -> Result<()> {
         return Ok(());
     }
     page.push_str(
-        "<h3>Noise</h3>\n<p>The same with simulated noise of the encryption: normally distributed, with a \
-                   standard deviation of 2<sup>−bits</sup>.</p>\n",
+        "<h3>Noise</h3>\n<p>The same under the simulated noise of CKKS: each rescaling adds a Gaussian error with a \
+         standard deviation of 2<sup>−bits</sup>.</p>\n",
     );
     figures(page, plots::noise(network)?);
-    let columns = [&["bits"], &RESULT_COLUMNS[..]].concat();
-    let rows = network
-        .noisy
-        .iter()
-        .map(|(bits, row)| (String::new(), [vec![format!("{bits}")], result(row)].concat()));
+    let columns = [
+        "alpha",
+        "noise bits",
+        "B_relu",
+        "B_max",
+        "accuracy",
+        "relative",
+        "agreement",
+        "logit error",
+        "excursions",
+    ];
+    let rows = network.noisy.iter().map(|row| {
+        let bits = row.noise_bits.map_or(MISSING.to_owned(), |bits| ((bits * 1e2).round() / 1e2).to_string());
+        let mut cells = vec![row.alpha.to_string(), bits];
+        match &row.unusable {
+            Some(reason) => cells.push(escape(reason)),
+            None => {
+                cells.extend(quality(row));
+                cells.push(thousands(row.excursions));
+            }
+        }
+        (String::new(), cells)
+    });
     table(page, &columns, 0, rows);
+    page.push_str(
+        "<p class=\"muted\">excursions: outputs of components outside the interval that the next one is made for.</p>\n",
+    );
     Ok(())
 }
 

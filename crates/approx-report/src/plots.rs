@@ -90,17 +90,17 @@ fn accuracy(network: &NetworkData, x: Axis, series: Series, title: &str) -> Resu
 /// # Errors
 /// As [`all`].
 pub fn noise(network: &NetworkData) -> Result<Option<Picture>> {
-    let results = || network.noisy.iter().filter(|(_, row)| row.accuracy.is_some());
-    let Some((_, first)) = results().next() else { return Ok(None) };
-    let mut alphas: Vec<u8> = results().map(|(_, row)| row.alpha).collect();
+    let results = || network.noisy.iter().filter(|row| row.accuracy.is_some());
+    let Some(first) = results().next() else { return Ok(None) };
+    let mut alphas: Vec<u8> = results().map(|row| row.alpha).collect();
     alphas.sort_unstable();
     alphas.dedup();
     let mut plot =
-        XyPlot::new(Axis::new("bits b of noise (standard deviation 2⁻ᵇ)", Scale::Linear), accuracy_axis());
+        XyPlot::new(Axis::new("noise bits b: a rescaling adds 2⁻ᵇ", Scale::Linear), accuracy_axis());
     for (index, &alpha) in alphas.iter().enumerate() {
-        let of_alpha = results().filter(|(_, row)| row.alpha == alpha);
+        let of_alpha = results().filter(|row| row.alpha == alpha);
         let mut points: Vec<(f64, f64)> =
-            of_alpha.filter_map(|(bits, row)| Some((*bits, 100.0 * row.accuracy?))).collect();
+            of_alpha.filter_map(|row| Some((row.noise_bits?, 100.0 * row.accuracy?))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         plot = plot.with(Series::new(&format!("alpha {alpha}"), Colour::series(index), points));
     }

@@ -129,7 +129,25 @@ fn every_number_of_every_row_is_in_the_table() {
         for site in &network.sites {
             assert!(text(section).contains(&site.name), "{}", site.name);
         }
-        assert_eq!(text(section).contains("simulated noise"), !network.noisy.is_empty());
+        assert_eq!(text(section).contains("the simulated noise"), !network.noisy.is_empty());
+        let noisy = section.descendants().filter(|node| node.has_tag_name("tr"));
+        let noisy: Vec<Vec<String>> = noisy.map(|row| row.children().map(text).collect()).collect();
+        for row in &network.noisy {
+            let expected = [
+                row.alpha.to_string(),
+                row.noise_bits.unwrap().to_string(),
+                "35".to_owned(),
+                row.b_max.map_or("–".to_owned(), |_| "20.123".to_owned()),
+                format!("{:.2} %", 100.0 * row.accuracy.unwrap()),
+            ];
+            let excursions = if row.excursions > 0 { "1,234" } else { "0" };
+            let found = noisy.iter().find(|line| line.starts_with(&expected));
+            assert_eq!(
+                found.and_then(|line| line.last()).map(String::as_str),
+                Some(excursions),
+                "{expected:?}"
+            );
+        }
         assert_eq!(texts(&parsed, "h3").contains(&"Noise".to_owned()), data.networks.len() > 1);
     }
     for name in ["A processor", "avx2", "0.1.0", "2026-11-24 17:30 UTC", &"c0ffee".repeat(10)] {

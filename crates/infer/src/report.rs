@@ -46,6 +46,7 @@ impl<'a> Report<'a> {
         rows: Vec<Row>,
         observer: &dyn Observer,
     ) -> Result<()> {
+        let (rows, noisy): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.noise_bits.is_none());
         // The most precise network is the nearest to the exact one, whose inputs are shown.
         let most_precise = rows.iter().rev().find(|row| row.unusable.is_none());
         let sites = sweep.sites(cells, most_precise, observer)?;
@@ -55,8 +56,8 @@ impl<'a> Report<'a> {
             weights: sweep.weights.clone(),
             policy: self.args.policy.as_ref().map(|path| path.display().to_string()),
             bounds_of: most_precise.map(|row| row.alpha),
-            noisy: Vec::new(),
             rows,
+            noisy,
             sites,
         });
         Ok(())

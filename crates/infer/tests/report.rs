@@ -10,6 +10,7 @@ use serde_json::Value;
 use support::{Folder, demo_weights, whole_batch};
 
 const IMAGES: &str = "96";
+const ALPHAS: &str = "6,12..14";
 
 fn folder() -> Folder {
     let folder = Folder::new();
@@ -17,9 +18,10 @@ fn folder() -> Folder {
     folder
 }
 
+/// The arguments of a sweep into `out`.
 fn arguments<'a>(params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let common = ["sweep", "cifar10", "--dataset-path", "data", "--params", params, "--limit", IMAGES];
-    [&common[..], &["--batch-inf", "32", "--output", "out", "--alpha", "6,12..14"], more].concat()
+    [&common[..], &["--batch-inf", "32", "--output", "out"], more].concat()
 }
 
 /// The texts of all elements with a tag, with simple spaces.
@@ -41,12 +43,13 @@ fn exact_passes(stderr: &str) -> usize {
 fn the_page_shows_the_table_and_is_made_again_from_what_is_kept() {
     let (folder, params) = (folder(), demo_weights());
     // Without a page first: only the look at the inputs is left to do.
-    let run = folder.succeed(&arguments(&params, &[]));
+    let run = folder.succeed(&arguments(&params, &["--alpha", ALPHAS]));
     assert_eq!(exact_passes(&run.stderr), 1);
     assert!(!run.stdout.contains(".html"), "{}", run.stdout);
     let table = fs::read(folder.path("out/sweep.csv")).unwrap();
 
-    let both = arguments(&params, &["--html", "it's <a> page.html", "--plots", "new/plots"]);
+    let both =
+        arguments(&params, &["--alpha", ALPHAS, "--html", "it's <a> page.html", "--plots", "new/plots"]);
     let run = folder.succeed(&both);
     assert_eq!(
         (exact_passes(&run.stderr), run.stderr.matches("pass over").count()),
@@ -109,13 +112,40 @@ fn the_page_shows_the_table_and_is_made_again_from_what_is_kept() {
 }
 
 #[test]
+fn noise_has_a_section_of_its_own() {
+    let (folder, params) = (folder(), demo_weights());
+    let noisy = ["--alpha", "7,12", "--noise-bits", "12,25", "--html", "page.html", "--plots", "plots"];
+    folder.succeed(&arguments(&params, &noisy));
+    let page = fs::read_to_string(folder.path("page.html")).unwrap();
+    assert!(texts(&page, "h3").contains(&"Noise".to_owned()));
+    assert!(folder.path("plots/resnet20-noise.svg").exists());
+    let cells = texts(&page, "td");
+    let rows = folder.json("out/sweep.json");
+    assert_eq!(rows.as_array().unwrap().len(), 6);
+    for row in rows.as_array().unwrap().iter().filter(|row| !row["noise_bits"].is_null()) {
+        let start = [row["alpha"].to_string(), row["noise_bits"].as_f64().unwrap().to_string()];
+        let at = cells.windows(2).position(|cells| cells == start).unwrap();
+        let expected = match row["accuracy"].as_f64() {
+            Some(accuracy) => (at + 4, format!("{:.2} %", 100.0 * accuracy)),
+            None => (at + 2, row["unusable"].as_str().unwrap().replace('−', "-")),
+        };
+        assert_eq!(cells[expected.0], expected.1, "{row}");
+    }
+    // With one noise and another it is the same approximation.
+    let drawn = texts(&fs::read_to_string(folder.path("plots/approximations.svg")).unwrap(), "text");
+    let drawn: Vec<&str> =
+        drawn.iter().map(|text| text.trim()).filter(|text| text.starts_with("alpha")).collect();
+    assert_eq!(drawn, ["alpha 7", "alpha 12"]);
+}
+
+#[test]
 fn a_policys_bounds_are_shown_by_site() {
     let (folder, params) = (folder(), demo_weights());
     let data = ["--dataset-path", "data", "--params", &params, "--limit", IMAGES, "--batch-inf", "32"];
     let calibrate = ["calibrate", "cifar10", "--output", "policy.json"];
     folder.succeed(&[&calibrate[..], &data].concat());
     let policy = folder.json("policy.json");
-    folder.succeed(&arguments(&params, &["--policy", "policy.json", "--html", "page.html"]));
+    folder.succeed(&arguments(&params, &["--alpha", "14", "--policy", "policy.json", "--html", "page.html"]));
     let page = fs::read_to_string(folder.path("page.html")).unwrap();
     let cells = texts(&page, "td");
     assert!(texts(&page, "p")[0].contains("a bound for each activation from policy.json"));
@@ -157,7 +187,7 @@ fn places_that_cannot_be_written_are_named_before_the_work() {
 #[test]
 fn damaged_distributions_are_named() {
     let (folder, params) = (folder(), demo_weights());
-    let page = arguments(&params, &["--html", "page.html"]);
+    let page = arguments(&params, &["--alpha", "14", "--html", "page.html"]);
     folder.succeed(&page);
     let cell =
         folder.tree().into_iter().find(|name| name.contains("-exact-") && name.ends_with(".json")).unwrap();

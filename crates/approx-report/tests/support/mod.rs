@@ -43,7 +43,8 @@ fn network(dataset: &str, name: &str, index: usize) -> NetworkData {
         [10.0, 15.0, 20.5, 25.0].map(|bits| {
             let kept = 1.0 - (4.0 - bits / 3.0f64).exp2().min(0.8);
             let accuracy = row.accuracy.map(|accuracy| accuracy * kept);
-            (bits, Row { accuracy, ..row.clone() })
+            let excursions = if bits < 12.0 { 1234 } else { 0 };
+            Row { accuracy, noise_bits: Some(bits), excursions, ..row.clone() }
         })
     });
     NetworkData {
@@ -67,6 +68,7 @@ fn row(backbone: &Backbone, alpha: Alpha, index: usize, max_pool: bool) -> Row {
     Row {
         backbone: backbone.name().to_owned(),
         alpha: alpha.bits(),
+        noise_bits: None,
         degrees: sign.degrees(),
         relu_depth: sign.relu_cost().depth,
         relu_multiplications: sign.relu_cost().non_scalar_multiplications,
@@ -82,6 +84,7 @@ fn row(backbone: &Backbone, alpha: Alpha, index: usize, max_pool: bool) -> Row {
         images: 10_000,
         exact_images_per_second: result(1234.56),
         images_per_second: result(876.54),
+        excursions: 0,
         unusable,
     }
 }
