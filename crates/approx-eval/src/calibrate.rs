@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Observer, Pass, exact_pass};
+use crate::evaluate::{Job, Observer, Pass, SiteRange, exact_pass};
 use crate::output::write_atomically;
 use crate::report::WeightsFile;
 
@@ -86,6 +86,25 @@ pub struct SiteSummary {
     pub bound: f64,
     /// By alpha: the share of inputs with |x| < 2^-alpha · bound, where the sign is least certain.
     pub near_zero: BTreeMap<u8, f64>,
+}
+
+impl SiteSummary {
+    /// The summary of a site's inputs, with a bound for them.
+    pub fn new(range: &SiteRange, sketch: &Sketch, bound: f64) -> Self {
+        let quantile = |(name, q): (&str, f64)| (name.to_owned(), sketch.quantile(q).unwrap_or_default());
+        let share = |alpha: Alpha| (alpha.bits(), sketch.share_below((alpha.epsilon() * bound) as f32));
+        Self {
+            name: range.name.clone(),
+            kind: range.kind,
+            count: sketch.count(),
+            min: sketch.min().unwrap_or_default(),
+            max: sketch.max().unwrap_or_default(),
+            max_abs: range.max_abs,
+            quantiles: QUANTILES.into_iter().map(quantile).collect(),
+            bound,
+            near_zero: Alpha::all().map(share).collect(),
+        }
+    }
 }
 
 /// What is sketched besides the extremes.
@@ -223,21 +242,8 @@ impl PolicyFile {
         network: &Network,
     ) -> Self {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
-        let summary = |((range, sketch), site): ((&crate::SiteRange, &Sketch), &approx_models::Site)| {
-            let bound = site.bound().unwrap_or_default();
-            let quantile = |(name, q): (&str, f64)| (name.to_owned(), sketch.quantile(q).unwrap_or_default());
-            let share = |alpha: Alpha| (alpha.bits(), sketch.share_below((alpha.epsilon() * bound) as f32));
-            SiteSummary {
-                name: range.name.clone(),
-                kind: range.kind,
-                count: sketch.count(),
-                min: sketch.min().unwrap_or_default(),
-                max: sketch.max().unwrap_or_default(),
-                max_abs: range.max_abs,
-                quantiles: QUANTILES.into_iter().map(quantile).collect(),
-                bound,
-                near_zero: Alpha::all().map(share).collect(),
-            }
+        let summary = |((range, sketch), site): ((&SiteRange, &Sketch), &approx_models::Site)| {
+            SiteSummary::new(range, sketch, site.bound().unwrap_or_default())
         };
         Self {
             format: FORMAT.to_owned(),

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use approx_data::{ImageSource, Skipped};
+use approx_ops::Sketch;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,15 @@ struct ExactValue {
     peak_memory_bytes: Option<u64>,
 }
 
+/// A sketch by its buckets; the extremes are `None` if it is empty.
+#[derive(Serialize, Deserialize)]
+struct KeptSketch {
+    min: Option<f32>,
+    max: Option<f32>,
+    negative: Vec<(u32, u64)>,
+    others: Vec<(u32, u64)>,
+}
+
 impl Cells {
     /// The cells in `folder`, which is created.
     ///
@@ -173,6 +183,38 @@ impl Cells {
     pub fn put<T: Serialize>(&self, key: &Key, value: &T) -> Result<()> {
         let kept = Kept { key: key.clone(), value };
         let json = serde_json::to_string_pretty(&kept).expect("a cell has string keys only");
+        write_atomically(&self.path(key, "json"), (json + "\n").as_bytes())
+    }
+
+    /// The sketches of an exact network's sites that are kept under `key`, if there are some.
+    ///
+    /// # Errors
+    /// As [`Cells::get`].
+    pub fn get_sketches(&self, key: &Key) -> Result<Option<Vec<Sketch>>> {
+        let Some(kept) = self.get::<Vec<KeptSketch>>(key)? else { return Ok(None) };
+        let sketches = kept.into_iter().map(|kept| {
+            let (min, max) = (kept.min.unwrap_or(f32::NAN), kept.max.unwrap_or(f32::NAN));
+            Sketch::from_buckets(&[kept.negative, kept.others], min, max)
+        });
+        let sketches: Option<Vec<Sketch>> = sketches.collect();
+        sketches
+            .ok_or_else(|| damaged(&self.path(key, "json"), "its buckets are not those of a sketch"))
+            .map(Some)
+    }
+
+    /// Keeps the sketches of an exact network's sites under `key`, as JSON beside the exact pass.
+    ///
+    /// # Errors
+    /// [`EvalError::Write`].
+    pub fn put_sketches(&self, key: &Key, sketches: &[Sketch]) -> Result<()> {
+        let kept = |sketch: &Sketch| {
+            let [negative, others] = sketch.buckets();
+            KeptSketch { min: sketch.min(), max: sketch.max(), negative, others }
+        };
+        let value: Vec<KeptSketch> = sketches.iter().map(kept).collect();
+        let kept = Kept { key: key.clone(), value };
+        // Indented, each number would take a line.
+        let json = serde_json::to_string(&kept).expect("a cell has string keys only");
         write_atomically(&self.path(key, "json"), (json + "\n").as_bytes())
     }
 

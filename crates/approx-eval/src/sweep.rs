@@ -39,16 +39,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use approx_models::{ActivationPolicy, Composition, Network, SiteKind};
-use approx_ops::Noise;
+use approx_models::{ActivationPolicy, Composition, Network, Site, SiteKind};
+use approx_ops::{Noise, Sketch};
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::{Search, approximate_pass};
-use crate::calibrate::evaluate_policy;
+use crate::calibrate::{SiteSummary, evaluate_policy, sketched_pass};
 use crate::cells::{ApproxKey, Cells, Key, NoiseKey};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Observer, Pass, exact_pass};
+use crate::evaluate::{Job, Observer, Pass, SiteRange, exact_pass};
 use crate::output::sha256;
 use crate::report::{Report, Subject, WeightsFile};
 
@@ -176,26 +176,74 @@ impl Sweep<'_> {
         Ok(points.into_iter().flatten().collect())
     }
 
+    /// What each site sees in the exact network, with the bounds that `row` has; 0 where there is none. The inputs are
+    /// looked at once, in a pass of their own, so that the exact network's speed is what it is without; after that they
+    /// are kept.
+    ///
+    /// # Errors
+    /// As [`exact_pass`]; those of [`Cells`].
+    pub fn sites(
+        &mut self,
+        cells: &Cells,
+        row: Option<&Row>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<SiteSummary>> {
+        let key = self.key(None);
+        let sketches = self.once(cells, &key, observer, Cells::get_sketches, |sweep| {
+            let (_, sketches) = sketched_pass(&sweep.job, &mut sweep.network, observer)?;
+            cells.put_sketches(&key, &sketches)?;
+            Ok(sketches)
+        })?;
+        if let Some(policy) = &self.policy {
+            self.network.set_policy(policy)?;
+        }
+        let summary = |(site, sketch): (&Site, &Sketch)| {
+            let bound = row.and_then(|row| match (&self.policy, site.kind()) {
+                (Some(_), _) => site.bound(),
+                (None, SiteKind::Relu) => row.b_relu,
+                (None, SiteKind::MaxPool) => row.b_max,
+            });
+            let (min, max) = (sketch.min().unwrap_or_default(), sketch.max().unwrap_or_default());
+            let range = SiteRange { name: site.name().to_owned(), kind: site.kind(), max_abs: max.max(-min) };
+            SiteSummary::new(&range, sketch, bound.unwrap_or_default())
+        };
+        Ok(self.network.sites().iter().zip(&sketches).map(summary).collect())
+    }
+
     /// The exact pass, computed or kept.
     fn exact(&mut self, cells: &Cells, observer: &dyn Observer) -> Result<Pass> {
         let key = self.key(None);
-        if let Some(pass) = cells.get_exact(&key)? {
-            return Ok(pass);
+        self.once(cells, &key, observer, Cells::get_exact, |sweep| {
+            sweep.network.set_policy(&ActivationPolicy::exact())?;
+            let pass = exact_pass(&sweep.job, &sweep.network, observer)?;
+            cells.put_exact(&key, &pass)?;
+            Ok(pass)
+        })
+    }
+
+    /// What `get` finds; or else what `compute` computes and keeps, with the lock, if no other process does.
+    fn once<T>(
+        &mut self,
+        cells: &Cells,
+        key: &Key,
+        observer: &dyn Observer,
+        get: impl Fn(&Cells, &Key) -> Result<Option<T>>,
+        compute: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(kept) = get(cells, key)? {
+            return Ok(kept);
         }
-        let _lock = match cells.try_lock(&key)? {
+        let _lock = match cells.try_lock(key)? {
             Some(lock) => lock,
             None => {
                 observer.waiting(&key.title());
-                cells.lock(&key)?
+                cells.lock(key)?
             }
         };
-        if let Some(pass) = cells.get_exact(&key)? {
-            return Ok(pass);
+        match get(cells, key)? {
+            Some(kept) => Ok(kept),
+            None => compute(self),
         }
-        self.network.set_policy(&ActivationPolicy::exact())?;
-        let pass = exact_pass(&self.job, &self.network, observer)?;
-        cells.put_exact(&key, &pass)?;
-        Ok(pass)
     }
 
     fn approximate(&mut self, exact: &Pass, setting: Setting, observer: &dyn Observer) -> Result<Outcome> {

@@ -288,6 +288,14 @@ pub struct SweepArgs {
     #[arg(long, value_name = "DIR", default_value = "sweep")]
     pub output: PathBuf,
 
+    /// Write a page that shows all results, with pictures; it needs one look more at each image
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+
+    /// Write the page's pictures as SVG files to this folder
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+
     #[command(flatten)]
     pub machine: MachineArgs,
 }

@@ -10,6 +10,7 @@
 //! | `calibrate` | a bound for each activation |
 //! | `tune` | a precision for each activation |
 //! | `sweep` | several networks and precisions, resumable |
+//! | `report` | a sweep as a page and pictures |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
@@ -20,6 +21,7 @@ mod demo;
 mod display;
 mod inputs;
 mod progress;
+mod report;
 mod run;
 mod sweep;
 mod tune;

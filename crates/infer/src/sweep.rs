@@ -15,6 +15,7 @@ use crate::args::{OnDataSet, SweepArgs};
 use crate::compositions::Compositions;
 use crate::display;
 use crate::inputs::{Inputs, Selection};
+use crate::report::Report;
 
 /// The table's files.
 const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
@@ -52,6 +53,13 @@ impl Plan {
         }
         let settings = settings(args)?;
         check_folder(&args.output)?;
+        args.html.iter().try_for_each(|path| check_writable(path))?;
+        args.plots.iter().try_for_each(|path| check_folder(path))?;
+        if let (Some(html), Some(plots)) = (&args.html, &args.plots)
+            && html == plots
+        {
+            bail!("--html and --plots both name {}", html.display());
+        }
         let policy = match (&args.policy, &backbones[..]) {
             (None, _) => None,
             (Some(path), [backbone]) => Some(PolicyFile::read(path, backbone.name())?.policy),
@@ -67,6 +75,7 @@ impl Plan {
         let cells = Cells::open(&args.output.join("cells"))?;
         TABLE.iter().try_for_each(|name| check_writable(&args.output.join(name)))?;
         let mut rows = Vec::new();
+        let mut report = Report::new(args, &self.settings);
         for trained in &inputs.networks {
             let (network, file) = inputs.load(trained)?;
             let mut sweep = Sweep {
@@ -84,11 +93,19 @@ impl Plan {
                 policy: self.policy.clone(),
                 threads: rayon::current_num_threads(),
             };
-            rows.extend(self.one(&mut sweep, &cells, observer)?);
+            let of_network = self.one(&mut sweep, &cells, observer)?;
+            rows.extend(of_network.iter().cloned());
             write_table(&args.output, &rows)?;
+            if let Some(report) = &mut report {
+                report.add(&mut sweep, &cells, of_network, observer)?;
+                report.write()?;
+            }
         }
         print(display::sweep_footer())?;
         print(&format!("written      {}\n", args.output.join(TABLE.join(", ")).display()))?;
+        for path in [&args.html, &args.plots].into_iter().flatten() {
+            print(&format!("written      {}\n", path.display()))?;
+        }
         Ok(())
     }
 
