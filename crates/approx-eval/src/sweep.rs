@@ -264,6 +264,8 @@ impl Sweep<'_> {
             dataset: self.dataset.clone(),
             data_sha256: self.data_sha256.clone(),
             images: self.job.images.len(),
+            mean: self.job.normalization.mean,
+            std: self.job.normalization.std,
             backbone: self.backbone.clone(),
             weights_sha256: self.weights.sha256.clone(),
             batch_size: self.job.batch_size,
