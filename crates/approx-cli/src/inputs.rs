@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_data::DataError;
-use approx_eval::output::sha256_of_file;
 use approx_eval::report::WeightsFile;
 use approx_fetch::terminal::TerminalProgress;
 use approx_fetch::{FetchError, Fetcher, Mirror};
@@ -57,8 +56,7 @@ pub fn weights_file(
 /// With the file and what is wrong with it.
 pub fn load_weights(path: &Path, device: &Device) -> Result<(Weights, WeightsFile)> {
     let weights = Weights::load(path, device)?;
-    let sha256 = sha256_of_file(path).with_context(|| path.display().to_string())?;
-    Ok((weights, WeightsFile { file: path.display().to_string(), sha256 }))
+    Ok((weights, WeightsFile::of(path)?))
 }
 
 /// Where weights are, without the extension.
