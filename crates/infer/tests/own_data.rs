@@ -134,13 +134,13 @@ fn class_folders_give_what_the_same_images_give_in_another_layout() {
 #[test]
 fn bounds_are_calibrated_on_training_images_and_the_policy_says_so() {
     let folder = Folder::new();
-    class_folders(&folder, "pictures/val", 20);
+    class_folders(&folder, "pictures/val", 64);
     for (index, record) in records().iter().enumerate().skip(500).take(40) {
         folder.write(&format!("pictures/train/class{}/{index}.ppm", record[0]), ppm(record));
     }
     let demo = demo_weights();
     let arguments = ["calibrate", "images", "--dataset-path", "pictures", "--params", &demo, "--output", "p.json"];
-    for (split, named, images) in [("train", "train", 40), ("validation", "test", 20)] {
+    for (split, named, images) in [("train", "train", 40), ("validation", "test", 64)] {
         folder.succeed(&[&arguments[..], &["--split", split]].concat());
         let promise = folder.json("p.json")["promise"].clone();
         assert_eq!((&promise["split"], &promise["images"]), (&json!(named), &json!(images)));
@@ -212,7 +212,7 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     for (arguments, params, parts) in [
         (vec!["images", "--params"], &demo, &["--dataset-path DIR is missing"][..]),
         (vec!["images", "--dataset-path", "flat", "--params"], &demo, &["no class folders with test images here"]),
-        (images(&[]), &twelve, &["the weights are for 12 classes, not for 9; give --classes 12"]),
+        (images(&[]), &twelve, &["the weights are for 12 classes, not for 8; give --classes 12"]),
         (images(&["vgg16bn"]), &demo, &["more than one `vgg16bn`: write cifar10/vgg16bn or imagenet/vgg16bn"]),
         (images(&["resnet21"]), &demo, &["unknown backbone `resnet21`", "cifar10/vgg11bn, "]),
         (
