@@ -7,6 +7,25 @@ use std::time::UNIX_EPOCH;
 
 use crate::error::{DataError, Result};
 
+/// Which images of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Those for training.
+    Train,
+    /// Those for testing; ImageNet's validation images, as its test images have no public labels.
+    Test,
+}
+
+impl Split {
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Labelled images of one size that are handed out range by range, wherever they are kept.
 pub trait ImageSource: Send + Sync {
     /// How many images.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use approx_data::Split;
 use approx_models::{ActivationPolicy, MaxPoolPolicy, Network, ReluPolicy, SiteKind};
 use approx_ops::Sketch;
 use minimax_coeffs::Alpha;
@@ -53,6 +54,9 @@ pub struct PolicyFile {
 pub struct Promise {
     /// The data set.
     pub dataset: String,
+    /// Which of its images: `test` or `train`.
+    #[serde(default = "test")]
+    pub split: String,
     /// How many images were evaluated.
     pub images: usize,
     /// Share of images that the exact network gets right.
@@ -63,6 +67,11 @@ pub struct Promise {
     pub agreement: f64,
     /// The largest difference of two logits.
     pub max_abs_logit_difference: Option<f32>,
+}
+
+/// What files say of whose images nothing is said.
+fn test() -> String {
+    Split::Test.name().to_owned()
 }
 
 /// What a site saw in the exact network.
@@ -253,6 +262,7 @@ impl PolicyFile {
             headroom,
             promise: Promise {
                 dataset: dataset.to_owned(),
+                split: test(),
                 images: exact.labels.len(),
                 exact_accuracy: comparison.exact_accuracy,
                 accuracy: comparison.approx_accuracy,
@@ -262,6 +272,13 @@ impl PolicyFile {
             policy,
             sites: exact.sites.iter().zip(sketches).zip(network.sites()).map(summary).collect(),
         }
+    }
+
+    /// The same, made on these images; else it was the test images.
+    #[must_use]
+    pub fn with_split(mut self, split: Split) -> Self {
+        self.promise.split = split.name().to_owned();
+        self
     }
 
     /// Reads a file for `backbone`.

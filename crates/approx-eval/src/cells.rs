@@ -27,12 +27,16 @@ use crate::report::SkippedImage;
 pub struct Key {
     /// The version of this program.
     pub version: String,
-    /// `cifar10`, `imagenet`, `demo`.
+    /// `cifar10`, `imagenet`, …
     pub dataset: String,
     /// Of the images and labels ([`fingerprint`]).
     pub data_sha256: String,
     /// How many images.
     pub images: usize,
+    /// What is subtracted from each channel.
+    pub mean: [f32; 3],
+    /// What each channel is divided by.
+    pub std: [f32; 3],
     /// `resnet20`, …
     pub backbone: String,
     /// Of the file with the weights.

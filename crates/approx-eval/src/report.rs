@@ -1,5 +1,7 @@
 //! All of a run's results, as JSON.
 
+use std::path::Path;
+
 use approx_models::{Composition, SiteKind};
 use approx_ops::Noise;
 use minimax_coeffs::CompositeSign;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bound_search::ApproximatePass;
 use crate::compare::Comparison;
 use crate::evaluate::{Pass, SiteExcursions};
+use crate::output::sha256_of_file;
 
 /// What was run and what came out. Shares are between 0 and 1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -141,6 +144,19 @@ pub struct WeightsFile {
     pub file: String,
     /// In hexadecimal.
     pub sha256: String,
+}
+
+impl WeightsFile {
+    /// Those in the file `path`.
+    ///
+    /// # Errors
+    /// [`EvalError::Read`](crate::EvalError::Read).
+    pub fn of(path: impl AsRef<Path>) -> crate::Result<Self> {
+        let path = path.as_ref();
+        let read = |source| crate::EvalError::Read { path: path.to_owned(), source };
+        let sha256 = sha256_of_file(path).map_err(read)?;
+        Ok(Self { file: path.display().to_string(), sha256 })
+    }
 }
 
 /// What a run was of.

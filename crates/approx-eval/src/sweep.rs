@@ -5,29 +5,24 @@
 //!
 //! ```
 //! use approx_data::{Normalization, demo};
-//! use approx_eval::cells::{Cells, fingerprint};
+//! use approx_eval::cells::Cells;
+//! use approx_eval::output::sha256;
 //! use approx_eval::report::WeightsFile;
 //! use approx_eval::sweep::Setting;
-//! use approx_eval::{Bounds, EvalError, Job, Search, Sweep};
+//! use approx_eval::{EvalError, Job, Sweep};
 //! use approx_models::{ActivationPolicy, Backbone, Composition, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
 //! let images = demo::images().truncated(2);
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
-//! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, "the demo's weights")?;
-//! let mut sweep = Sweep {
-//!     dataset: "demo".to_owned(),
-//!     backbone: backbone.name().to_owned(),
-//!     sequential: backbone.is_sequential(),
-//!     weights: WeightsFile { file: "the demo's weights".to_owned(), sha256: "…".to_owned() },
-//!     network: backbone.build(&weights, &ActivationPolicy::exact())?,
-//!     job: Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu },
-//!     data_sha256: fingerprint(&images)?,
-//!     search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
-//!     policy: None,
-//!     threads: 2,
-//! };
+//! let name = "the demo's weights";
+//! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, name)?;
+//! // Those in a file have `WeightsFile::of(path)`.
+//! let file = WeightsFile { file: name.to_owned(), sha256: sha256(demo::RESNET20) };
+//! let network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let job = Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu };
+//! let mut sweep = Sweep::new(("demo", backbone.name()), network, file, job)?;
 //! let folder = tempfile::tempdir()?;
 //! let cells = Cells::open(folder.path())?;
 //! let settings = [Alpha::new(9)?, Alpha::MAX].map(|alpha| Setting::from(Composition::from(alpha)));
@@ -43,9 +38,9 @@ use approx_models::{ActivationPolicy, Composition, Network, Site, SiteKind};
 use approx_ops::{Noise, Sketch};
 use serde::{Deserialize, Serialize};
 
-use crate::bound_search::{Search, approximate_pass};
+use crate::bound_search::{Bounds, Search, approximate_pass};
 use crate::calibrate::{SiteSummary, evaluate_policy, sketched_pass};
-use crate::cells::{ApproxKey, Cells, Key, NoiseKey};
+use crate::cells::{ApproxKey, Cells, Key, NoiseKey, fingerprint};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
 use crate::evaluate::{Job, Observer, Pass, SiteRange, exact_pass};
@@ -54,7 +49,7 @@ use crate::report::{Report, Subject, WeightsFile};
 
 /// A network on a data set, and where results are kept.
 pub struct Sweep<'a> {
-    /// `cifar10`, `imagenet`, `demo`.
+    /// `cifar10`, `imagenet`, …
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
@@ -114,7 +109,32 @@ pub struct Point {
     pub kept: bool,
 }
 
-impl Sweep<'_> {
+impl<'a> Sweep<'a> {
+    /// A sweep over `network`, a sequence of layers called `backbone` with these weights, on the images of `job`, which
+    /// are called `dataset`. B is searched from 5 in steps of 5. All of this may be changed afterwards.
+    ///
+    /// # Errors
+    /// The data's, when the images are looked at.
+    pub fn new(
+        (dataset, backbone): (&str, &str),
+        network: Network,
+        weights: WeightsFile,
+        job: Job<'a>,
+    ) -> Result<Self> {
+        Ok(Self {
+            dataset: dataset.to_owned(),
+            backbone: backbone.to_owned(),
+            sequential: true,
+            weights,
+            network,
+            data_sha256: fingerprint(job.images)?,
+            job,
+            search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
+            policy: None,
+            threads: rayon::current_num_threads(),
+        })
+    }
+
     /// Evaluates the network with each setting, and gives the results in the same order. `finished` is told of each
     /// with its index when it is there: first of those that were kept, then of the others; those that another process
     /// is computing come last.
@@ -312,6 +332,8 @@ impl Sweep<'_> {
             dataset: self.dataset.clone(),
             data_sha256: self.data_sha256.clone(),
             images: self.job.images.len(),
+            mean: self.job.normalization.mean,
+            std: self.job.normalization.std,
             backbone: self.backbone.clone(),
             weights_sha256: self.weights.sha256.clone(),
             batch_size: self.job.batch_size,

@@ -104,7 +104,7 @@ impl TrainableNetwork {
     /// # Errors
     /// As [`Backbone::build`].
     pub fn new(backbone: &Backbone, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
-        Self::build(weights, policy, |b| backbone.define(b))
+        Self::build(weights, policy, |b| backbone.define(b)).map_err(|error| backbone.explain(error))
     }
 
     /// Builds a network of your own for training, as [`Network::build`](crate::Network::build).

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use approx_cli::options::{Simd, bound};
+use approx_data::Split;
 use approx_fetch::Mirror;
 use approx_ops::Noise;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -49,18 +50,22 @@ impl Cli {
 const SHARED: [&str; 2] = ["params_name", "batch_inf"];
 
 /// Where a data set's defaults differ from CIFAR-10's.
-const DEFAULTS: [(&str, &[(&str, &str)]); 1] = [(
-    "imagenet",
-    &[
-        ("backbone", "resnet152"),
-        ("backbones", "resnet152"),
-        ("b_relu", "100"),
-        ("b_max", "10"),
-        ("b_search", "10"),
-        ("params_name", "torchvision"),
-        ("batch_inf", "16"),
-    ],
-)];
+const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "imagenet",
+        &[
+            ("backbone", "resnet152"),
+            ("backbones", "resnet152"),
+            ("b_relu", "100"),
+            ("b_max", "10"),
+            ("b_search", "10"),
+            ("params_name", "torchvision"),
+            ("batch_inf", "16"),
+        ],
+    ),
+    ("cifar100", &[("params_name", "mine")]),
+    ("images", &[("params_name", "mine"), ("batch_inf", "64")]),
+];
 
 /// The same command, with the data set's own defaults of these `arguments` in each of its subcommands.
 fn with_defaults(command: clap::Command, arguments: &[&str]) -> clap::Command {
@@ -108,9 +113,13 @@ impl Command {
 pub enum OnDataSet<A: Args> {
     /// Networks for CIFAR-10; weights and images are fetched if they are missing
     Cifar10(A),
+    /// Networks for CIFAR-100 with your own weights; images are fetched if they are missing
+    Cifar100(A),
     /// Networks for ImageNet; weights are fetched if they are missing
     #[command(name = "imagenet")]
     ImageNet(WithPictures<A>),
+    /// Networks for your own pictures in class folders, with your own weights
+    Images(WithPictures<A>),
 }
 
 /// A command's arguments, and how pictures become images.
@@ -127,13 +136,17 @@ pub struct WithPictures<A: Args> {
 pub trait DataArgs: Args {
     fn sources(&self) -> &SourceArgs;
     fn machine(&self) -> &MachineArgs;
+    /// Which images are to be read.
+    fn split(&self) -> Split {
+        Split::Test
+    }
 }
 
 impl<A: DataArgs> OnDataSet<A> {
     pub fn args(&self) -> &A {
         match self {
-            Self::Cifar10(args) => args,
-            Self::ImageNet(with) => &with.args,
+            Self::Cifar10(args) | Self::Cifar100(args) => args,
+            Self::ImageNet(with) | Self::Images(with) => &with.args,
         }
     }
 
@@ -141,9 +154,12 @@ impl<A: DataArgs> OnDataSet<A> {
     pub fn selection(&self) -> Selection<'_> {
         let (dataset, pictures) = match self {
             Self::Cifar10(_) => (DataSet::Cifar10, None),
+            Self::Cifar100(_) => (DataSet::Cifar100, None),
             Self::ImageNet(with) => (DataSet::ImageNet, Some(&with.pictures)),
+            Self::Images(with) => (DataSet::Images, Some(&with.pictures)),
         };
-        Selection { dataset, sources: self.args().sources(), pictures, machine: self.args().machine() }
+        let args = self.args();
+        Selection { dataset, split: args.split(), sources: args.sources(), pictures, machine: args.machine() }
     }
 }
 
@@ -164,8 +180,40 @@ macro_rules! data_args {
 data_args! {
     NetworkArgs, common.machine;
     SweepArgs, machine;
-    CalibrateArgs, machine;
-    TuneArgs, machine;
+}
+
+/// The same for arguments that choose between training and test images.
+macro_rules! split_args {
+    ($($args:ty),*) => {
+        $(impl DataArgs for $args {
+            fn sources(&self) -> &SourceArgs {
+                &self.sources
+            }
+
+            fn machine(&self) -> &MachineArgs {
+                &self.machine
+            }
+
+            fn split(&self) -> Split {
+                match self.split {
+                    SplitArg::Test => Split::Test,
+                    SplitArg::Train => Split::Train,
+                }
+            }
+        })*
+    };
+}
+
+split_args!(CalibrateArgs, TuneArgs);
+
+/// Images by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// Test images; ImageNet's validation images
+    #[value(alias = "validation", alias = "val")]
+    Test,
+    /// Training images
+    Train,
 }
 
 /// A network that is trained for a data set. The defaults are CIFAR-10's.
@@ -232,6 +280,18 @@ pub struct SourceArgs {
     /// Weights from this file (.safetensors, or .pt or .pth as PyTorch writes it)
     #[arg(long, value_name = "FILE", conflicts_with = "params_name")]
     pub params: Option<PathBuf>,
+
+    /// How many classes the network tells apart [default: as many as the images are of]
+    #[arg(long, value_name = "N", value_parser = classes)]
+    pub classes: Option<NonZeroUsize>,
+
+    /// Mean of red, green and blue on the scale 0 to 1, or one number for all [default: the data set's]
+    #[arg(long, value_name = "R,G,B", value_parser = mean, requires = "std", allow_negative_numbers = true)]
+    pub mean: Option<Channels>,
+
+    /// The same of the standard deviation, by which pixels are divided when the mean is subtracted
+    #[arg(long, value_name = "R,G,B", value_parser = standard_deviation, requires = "mean", allow_negative_numbers = true)]
+    pub std: Option<Channels>,
 
     /// Fetch what is missing from this mirror only
     #[arg(long, value_name = "DIR_OR_URL")]
@@ -321,6 +381,10 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
     pub headroom: f64,
 
+    /// Which images to measure on
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: SplitArg,
+
     /// Write the policy here
     #[arg(long, value_name = "FILE.json")]
     pub output: PathBuf,
@@ -355,6 +419,10 @@ pub struct TuneArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
     pub headroom: f64,
 
+    /// Which images to measure on
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: SplitArg,
+
     /// On how many images to measure what each activation's precision matters
     #[arg(long, value_name = "N", default_value = "256")]
     pub sensitivity_images: NonZeroUsize,
@@ -386,11 +454,13 @@ pub enum Minimised {
 /// How pictures become images.
 #[derive(Debug, Args)]
 pub struct PictureArgs {
-    /// Pixels of the square that is cropped from the middle (Inception-v3 was trained with 299)
-    #[arg(long, alias = "image_size", value_name = "PIXELS", default_value_t = 224)]
-    pub image_size: usize,
+    /// Pixels of the square that is cropped from the middle (Inception-v3 was trained with 299) [default: 224; 32 for
+    /// networks that are CIFAR-10's]
+    #[arg(long, alias = "image_size", value_name = "PIXELS")]
+    pub image_size: Option<usize>,
 
-    /// Pixels of the shorter side before cropping [default: 256, and in proportion for another image size]
+    /// Pixels of the shorter side before cropping [default: 256, and in proportion for another image size; the image
+    /// size for networks that are CIFAR-10's]
     #[arg(long, value_name = "PIXELS")]
     pub resize: Option<usize>,
 
@@ -604,6 +674,44 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+fn classes(text: &str) -> Result<NonZeroUsize, String> {
+    // Labels have 16 bits.
+    match text.parse::<NonZeroUsize>() {
+        Ok(classes) if classes.get() <= 1 << 16 => Ok(classes),
+        _ => Err("the number of classes must be from 1 to 65536".to_owned()),
+    }
+}
+
+/// A number for each of red, green and blue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Channels(pub [f32; 3]);
+
+fn channels(text: &str) -> Result<Channels, String> {
+    let numbers = text.split(',').map(|number| number.trim().parse::<f32>());
+    let numbers = numbers.collect::<Result<Vec<_>, _>>().map_err(|_| "not numbers, as 0.5,0.5,0.5")?;
+    match numbers[..] {
+        [all] => Ok(Channels([all; 3])),
+        [red, green, blue] => Ok(Channels([red, green, blue])),
+        _ => Err(format!("{} numbers, not one or three", numbers.len())),
+    }
+}
+
+fn mean(text: &str) -> Result<Channels, String> {
+    let channels = channels(text)?;
+    match channels.0.iter().find(|mean| !(0.0..=1.0).contains(*mean)) {
+        None => Ok(channels),
+        Some(mean) => Err(format!("a mean must be from 0 to 1, the scale of the pixels, not {mean:?}")),
+    }
+}
+
+fn standard_deviation(text: &str) -> Result<Channels, String> {
+    let channels = channels(text)?;
+    match channels.0.iter().find(|std| !(std.is_normal() && **std > 0.0)) {
+        None => Ok(channels),
+        Some(std) => Err(format!("a standard deviation must be positive and finite, not {std:?}")),
+    }
+}
+
 fn headroom(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if (1.0..=1e6).contains(&factor) => Ok(factor),
@@ -637,6 +745,8 @@ mod tests {
         for (dataset, backbone, numbers, params_name, batch) in [
             ("cifar10", "resnet20", [50.0, 50.0, 5.0], "ours", 128),
             ("imagenet", "resnet152", [100.0, 10.0, 10.0], "torchvision", 16),
+            ("cifar100", "resnet20", [50.0, 50.0, 5.0], "mine", 128),
+            ("images", "resnet20", [50.0, 50.0, 5.0], "mine", 64),
         ] {
             let cli = parse(&["infer", dataset]).unwrap();
             let Command::Evaluate(on) = &cli.command else { unreachable!() };

@@ -31,7 +31,8 @@ pub fn calibrate(on: &OnDataSet<CalibrateArgs>, observer: &dyn Observer) -> Resu
         (&exact, &sketches),
         (policy, &approx),
         &network,
-    );
+    )
+    .with_split(selection.split);
     print(&display::policy(&file, args.alpha))?;
     file.write(&args.output)?;
     print(&format!("written      {}\n", args.output.display()))?;

@@ -32,7 +32,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let composition = if table { None } else { Some(composition?) };
     let device = inputs::device(&args.common.machine)?;
     let images = demo::images().truncated(args.common.machine.limit.map_or(usize::MAX, NonZeroUsize::get));
-    let backbone = Backbone::find("cifar10", &args.backbone)?;
+    let backbone = *Backbone::find("cifar10", &args.backbone)?;
     let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
     let mut subjects = Subjects {
         dataset: "demo",

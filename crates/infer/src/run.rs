@@ -18,7 +18,7 @@ use crate::display;
 /// A network and what to evaluate it on.
 pub struct Subjects<'a> {
     pub dataset: &'static str,
-    pub backbone: &'static Backbone,
+    pub backbone: Backbone,
     pub network: Network,
     pub weights_file: WeightsFile,
     pub job: Job<'a>,
@@ -31,12 +31,13 @@ pub struct Outcome {
     pub approx: ApproximatePass,
 }
 
-/// `infer cifar10`, `infer imagenet`.
+/// `infer cifar10` and the other data sets.
 pub fn evaluate(on: &OnDataSet<NetworkArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     if args.list {
-        let names = selection.backbones().iter().map(Backbone::name);
-        print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
+        let backbones = selection.backbones();
+        let names = backbones.iter().map(|backbone| selection.name_of(backbone) + "\n");
+        print(&names.collect::<String>())?;
         return Ok(());
     }
     let backbone = selection.backbone(args.backbone())?;

@@ -29,7 +29,7 @@ pub fn sweep(on: &OnDataSet<SweepArgs>, observer: &dyn Observer) -> Result<()> {
 
 /// What the arguments choose.
 struct Plan {
-    backbones: Vec<&'static Backbone>,
+    backbones: Vec<Backbone>,
     settings: Vec<Setting>,
     policy: Option<ActivationPolicy>,
 }

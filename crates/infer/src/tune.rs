@@ -49,7 +49,8 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
         (&exact, &sketches),
         (found.policy, &found.pass),
         &network,
-    );
+    )
+    .with_split(selection.split);
     file.write(&args.output)?;
     print(&format!("written      {}\n", args.output.display()))?;
     if let Some(path) = &args.front {
