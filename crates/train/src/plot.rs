@@ -16,9 +16,15 @@ fn plot(name: &str, history: &[EpochRecord], value: impl Fn(&Means) -> f64) -> X
     let points = |means: fn(&EpochRecord) -> &Means| {
         history.iter().map(|record| (record.epoch as f64, value(means(record)))).collect()
     };
+    let series = |name: &str, index: usize, points: Vec<(f64, f64)>| {
+        // Many marks would be a thick line.
+        let few = points.len() <= 40;
+        let series = Series::new(name, Colour::series(index), points);
+        if few { series } else { series.without_marks() }
+    };
     XyPlot::new(Axis::new("epoch", Scale::Whole), Axis::new(name, Scale::Linear))
-        .with(Series::new("training", Colour::series(0), points(|record| &record.train)))
-        .with(Series::new("test", Colour::series(1), points(|record| &record.test)))
+        .with(series("training", 0, points(|record| &record.train)))
+        .with(series("test", 1, points(|record| &record.test)))
 }
 
 #[cfg(test)]
