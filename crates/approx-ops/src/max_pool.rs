@@ -113,7 +113,7 @@ pub fn max_pool_gradient(xs: &Tensor, spec: &PoolSpec, gradient: &Tensor) -> Res
 #[derive(Debug, Clone)]
 pub struct MinimaxMaxPool {
     sign: Arc<CompositeF32>,
-    c: f32,
+    c: f64,
     bound: f32,
     spec: PoolSpec,
     exact_outside: bool,
@@ -137,7 +137,7 @@ impl MinimaxMaxPool {
         Ok(Self {
             bound: check_bound(bound)?,
             sign: Arc::new(CompositeF32::new(sign)),
-            c: scale(epsilon, bound, &spec) as f32,
+            c: scale(epsilon, bound, &spec),
             spec,
             exact_outside: false,
         })
@@ -185,7 +185,7 @@ impl MinimaxMaxPool {
 #[derive(Clone)]
 enum Kind {
     Exact,
-    Minimax { sign: Arc<CompositeF32>, c: f32, exact_outside: bool },
+    Minimax { sign: Arc<CompositeF32>, c: f64, exact_outside: bool },
 }
 
 impl Kind {

@@ -25,7 +25,7 @@ pub fn relu(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
 /// derivative of that polynomial as its gradient.
 ///
 /// # Accuracy
-/// In float32, within `2^-alpha / 16 · B` of the float64 composite for all alpha (achieved: 1.3e-6 · B at worst,
+/// In float32, within `2^-alpha / 16 · B` of the float64 composite for all alpha (achieved: 1.4e-6 · B at worst,
 /// docs/numerics.md). The composite itself is within about `2^-alpha · B` of `max(x, 0)`.
 ///
 /// A value outside `[-B, B]` gives a meaningless result, and the recorder tells.

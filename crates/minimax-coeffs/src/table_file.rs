@@ -83,7 +83,7 @@ pub struct Float32Error {
     pub points: u32,
     /// With `chebyshev` of the components, by Clenshaw's recurrence.
     pub chebyshev: f64,
-    /// With the components in the nested form ([`NestedForm`](crate::NestedForm)), as approx-ops does it.
+    /// With the components in the nested form ([`NestedForm`](crate::NestedForm)).
     pub nested: f64,
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Max<'a> {
     Exact,
     /// `(a + b + (a − b) s(c (a − b))) / 2`: the paper's `max_alpha` of `c·a + 1/2` and `c·b + 1/2`, brought
     /// back to the scale of `a` and `b`. The shift by 1/2 cancels.
-    Minimax { sign: &'a CompositeF32, c: f32, exact_outside: bool },
+    Minimax { sign: &'a CompositeF32, c: f64, exact_outside: bool },
 }
 
 impl Max<'_> {
@@ -51,7 +51,7 @@ impl Max<'_> {
                 }
             }
             Self::Minimax { sign, c, exact_outside } => {
-                let (scale, half) = (simd.splat_f32s(sign.scale(f64::from(*c))), simd.splat_f32s(0.5));
+                let (scale, half) = (simd.splat_f32s(sign.scale(*c)), simd.splat_f32s(0.5));
                 let mut scaled = a;
                 for i in 0..N {
                     scaled[i] = simd.mul_f32s(simd.sub_f32s(a[i], b[i]), scale);
@@ -62,7 +62,8 @@ impl Max<'_> {
                     max[i] = simd.mul_add_e_f32s(difference, half_s[i], simd.mul_f32s(sum, half));
                     if *exact_outside {
                         let exact = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
-                        let is_within = is_within(simd, simd.mul_f32s(difference, simd.splat_f32s(*c)));
+                        let is_within =
+                            is_within(simd, simd.mul_f32s(difference, simd.splat_f32s(*c as f32)));
                         max[i] = simd.select_f32s(is_within, max[i], exact);
                     }
                 }
@@ -79,7 +80,7 @@ impl Max<'_> {
         let in_a = match self {
             Self::Exact => exact,
             Self::Minimax { sign, c, exact_outside } => {
-                let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c));
+                let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c as f32));
                 let (half_s, half_slope) = sign.eval_with_derivative(simd, d);
                 let approximate =
                     simd.add_f32s(simd.splat_f32s(0.5), simd.mul_add_e_f32s(d, half_slope, half_s));
