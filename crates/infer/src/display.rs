@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use approx_eval::report::SiteResult;
-use approx_eval::sweep::Point;
+use approx_eval::report::{NoiseResult, SiteResult};
+use approx_eval::sweep::{Outcome, Point};
 use approx_eval::tune::Tuned;
 use approx_eval::{PolicyFile, Report, SiteExcursions};
 use approx_models::{Network, SiteKind};
@@ -57,20 +57,8 @@ pub fn report(report: &Report) -> String {
     }
     if let Some(noise) = &report.noise {
         line("noise", format!("simulated: 2^-{:.2} a rescaling, seed {}", noise.bits, noise.seed));
-        // All of a site's are told by its worst.
-        let beyond = |e: &SiteExcursions| e.largest / e.domain;
-        if let Some(worst) = noise.excursions.iter().max_by(|a, b| beyond(a).total_cmp(&beyond(b))) {
-            let count: u64 = noise.excursions.iter().map(|e| e.count).sum();
-            let sites: BTreeSet<&str> = noise.excursions.iter().map(|e| e.site.as_str()).collect();
-            let (sites, s) = (sites.len(), if sites.len() == 1 { "" } else { "s" });
-            line(
-                "warning",
-                format!(
-                    "{count} outputs of components left the next one's domain, at {sites} activation{s}; worst at {}: \
-                     component {} gave {:.6}, the domain ends at {:.6}",
-                    worst.site, worst.component, worst.largest, worst.domain
-                ),
-            );
+        if let Some(excursions) = excursions(noise) {
+            line("warning", excursions);
         }
     }
     if let (Some(exact), Some(approx)) = (exact.peak_memory_bytes, approx.peak_memory_bytes) {
@@ -82,6 +70,20 @@ pub fn report(report: &Report) -> String {
         line("skipped", format!("{count} corrupt {images}; the first is {}: {}", first.name, first.reason));
     }
     text
+}
+
+/// What left the domains of components, told by the worst of it; `None` if nothing did.
+fn excursions(noise: &NoiseResult) -> Option<String> {
+    let beyond = |e: &SiteExcursions| e.largest / e.domain;
+    let worst = noise.excursions.iter().max_by(|a, b| beyond(a).total_cmp(&beyond(b)))?;
+    let count: u64 = noise.excursions.iter().map(|e| e.count).sum();
+    let sites = noise.excursions.iter().map(|e| e.site.as_str()).collect::<BTreeSet<_>>().len();
+    let s = if sites == 1 { "" } else { "s" };
+    Some(format!(
+        "{count} outputs of components left the next one's domain, at {sites} activation{s}; worst at {}: component {} \
+         gave {:.6}, the domain ends at {:.6}",
+        worst.site, worst.component, worst.largest, worst.domain
+    ))
 }
 
 /// The bound and the largest |x| of a kind of activation, if the network has it.
@@ -284,6 +286,11 @@ pub fn sweep_row(point: &Point, noisy: bool) -> String {
         if point.kept { "  kept" } else { "" },
     )
     .expect("a String takes all");
+    if let Outcome::Report(report) = &point.outcome
+        && let Some(excursions) = report.noise.as_ref().and_then(excursions)
+    {
+        write!(text, "  warning: {excursions}").expect("a String takes all");
+    }
     text + "\n"
 }
 

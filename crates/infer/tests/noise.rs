@@ -69,7 +69,8 @@ fn a_sweep_over_noise_agrees_with_single_runs() {
     let params = demo_weights();
     let common = ["--dataset-path", "data", "--params", &params, "--limit", "16", "--b-relu", "5"];
     let noise = ["--alpha", "14", "--noise-bits", "13,18"];
-    folder.succeed(&[&["sweep", "cifar10", "--output", "out"], &common[..], &noise].concat());
+    let run = folder.succeed(&[&["sweep", "cifar10", "--output", "out"], &common[..], &noise].concat());
+    assert!(run.stdout.contains("left the next one's domain, at "), "{}", run.stdout);
     let rows = folder.json("out/sweep.json");
     let rows = rows.as_array().unwrap();
     let bits: Vec<Option<f64>> = rows.iter().map(|row| row["noise_bits"].as_f64()).collect();
