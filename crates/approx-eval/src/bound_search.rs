@@ -153,7 +153,9 @@ fn range_error(
     let Some((name, range)) = first_out_of_range(network, result) else { return Ok(None) };
     let site = network.sites().iter().find(|site| site.name() == name).expect("it is one of them");
     match (site.bound(), network.noise()) {
-        (Some(bound), Some(noise)) if !(f64::from(range.max_abs) <= EXPLODED * bound) => {
+        (Some(bound), Some(noise))
+            if range.max_abs.is_nan() || f64::from(range.max_abs) > EXPLODED * bound =>
+        {
             Err(EvalError::Noise {
                 site: name.to_owned(),
                 bits: noise.bits(),

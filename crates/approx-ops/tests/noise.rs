@@ -116,8 +116,8 @@ fn noise_depends_on_seed_site_and_image_and_on_nothing_else() {
         relu.forward(xs, &RangeRecorder::default()).unwrap().flatten_from(1).unwrap().to_vec2().unwrap()
     };
     let together = run(&xs, noise, "a");
-    for image in 0..4 {
-        assert_eq!(run(&xs.narrow(0, image, 1).unwrap(), noise, "a")[0], together[image]);
+    for (image, expected) in together.iter().enumerate() {
+        assert_eq!(&run(&xs.narrow(0, image, 1).unwrap(), noise, "a")[0], expected);
     }
     assert_ne!(run(&xs, noise, "b"), together);
     assert_ne!(run(&xs, Noise::of_bits(10.0, 2), "a"), together);
