@@ -60,12 +60,14 @@ fn on_cifar10<'a>(command: &[&'a str], params: &'a str, more: &[&'a str]) -> Vec
     [command, &data, more].concat()
 }
 
-/// What two runs on the same images must agree in.
+/// What two runs on the same images must agree in. The last layer of another size adds up in another order, so logits
+/// may differ in the last digits.
 fn results(report: &Value) -> Value {
     let mut report = without_times(report.clone());
     for field in ["dataset", "weights"] {
         report.as_object_mut().unwrap().remove(field);
     }
+    report["approx"].as_object_mut().unwrap().remove("max_abs_logit_difference");
     report
 }
 
