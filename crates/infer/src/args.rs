@@ -334,8 +334,9 @@ pub struct SweepArgs {
     #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
-    /// Bounds of each activation from this file, which `infer calibrate` writes; none is searched
-    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["b_relu", "b_max", "b_search"])]
+    /// Bounds of each activation from this file, which `infer calibrate` writes, or from BACKBONE.json in this folder;
+    /// none is searched
+    #[arg(long, value_name = "FILE.json|DIR", conflicts_with_all = ["b_relu", "b_max", "b_search"])]
     pub policy: Option<PathBuf>,
 
     #[command(flatten)]

@@ -31,7 +31,8 @@ pub fn sweep(on: &OnDataSet<SweepArgs>, observer: &dyn Observer) -> Result<()> {
 struct Plan {
     backbones: Vec<Backbone>,
     settings: Vec<Setting>,
-    policy: Option<ActivationPolicy>,
+    /// Of each network, if there are some.
+    policies: Vec<Option<ActivationPolicy>>,
 }
 
 impl Plan {
@@ -60,14 +61,23 @@ impl Plan {
         {
             bail!("--html and --plots both name {}", html.display());
         }
-        let policy = match (&args.policy, &backbones[..]) {
-            (None, _) => None,
-            (Some(path), [backbone]) => Some(PolicyFile::read(path, backbone.name())?.policy),
-            (Some(path), all) => {
-                bail!("--policy {} is for one network, not for {}", path.display(), all.len())
-            }
+        let policy = |backbone: &Backbone| {
+            let Some(path) = &args.policy else { return Ok(None) };
+            let file = match path.is_dir() {
+                true => path.join(format!("{}.json", backbone.name())),
+                false => path.clone(),
+            };
+            Ok(Some(PolicyFile::read(&file, backbone.name())?.policy))
         };
-        Ok(Self { backbones, settings, policy })
+        if let (Some(path), 2..) = (args.policy.as_ref().filter(|path| !path.is_dir()), backbones.len()) {
+            bail!(
+                "--policy {} is for one network, not for {}; name a folder with a BACKBONE.json for each",
+                path.display(),
+                backbones.len()
+            );
+        }
+        let policies = backbones.iter().map(policy).collect::<Result<_>>()?;
+        Ok(Self { backbones, settings, policies })
     }
 
     fn run(&self, args: &SweepArgs, inputs: &Inputs, observer: &dyn Observer) -> Result<()> {
@@ -76,7 +86,7 @@ impl Plan {
         TABLE.iter().try_for_each(|name| check_writable(&args.output.join(name)))?;
         let mut rows = Vec::new();
         let mut report = Report::new(args, &self.settings);
-        for trained in &inputs.networks {
+        for (trained, policy) in inputs.networks.iter().zip(&self.policies) {
             let (network, file) = inputs.load(trained)?;
             let mut sweep = Sweep {
                 dataset: inputs.dataset.to_owned(),
@@ -90,7 +100,7 @@ impl Plan {
                     start: Bounds { relu: args.b_relu, max_pool: args.b_max },
                     step: args.b_search,
                 },
-                policy: self.policy.clone(),
+                policy: policy.clone(),
                 threads: rayon::current_num_threads(),
             };
             let of_network = self.one(&mut sweep, &cells, observer)?;
