@@ -41,8 +41,12 @@ pub mod batch_norm;
 pub mod conv;
 pub mod conv_gradient;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod elementwise;
 mod error;
+#[cfg(any(feature = "cuda", test))]
+mod kernels;
 pub mod max_pool;
 pub mod quadratic;
 pub mod range;
@@ -52,7 +56,7 @@ pub mod simd;
 pub mod sketch;
 pub mod subsample;
 
-pub use activation::Activation;
+pub use activation::{Activation, Precision};
 pub use avg_pool::avg_pool_3x3;
 pub use batch_norm::{BatchNorm, BatchNormGradients, BatchStatistics};
 pub use conv::PackedConv2d;

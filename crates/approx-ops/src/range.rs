@@ -7,7 +7,11 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::Tensor;
+#[cfg(feature = "cuda")]
+use candle_core::cuda_backend::CudaDevice;
 
+#[cfg(feature = "cuda")]
+use crate::cuda::slots::Slot;
 use crate::sketch::Sketch;
 
 /// The inputs of one or more evaluations, in two numbers.
@@ -49,8 +53,15 @@ fn is_out_of_range(x: f32, bound: f32) -> bool {
 }
 
 /// Collects the [`RangeStats`] of one place in a network. Clones share what they collect.
+///
+/// Kernels on a GPU write to a slot there, which nothing waits for until [`take`](Self::take) is called: of any recorder,
+/// for the slots of a device are read together.
 #[derive(Debug, Clone, Default)]
-pub struct RangeRecorder(Arc<Mutex<RangeStats>>, Arc<RwLock<Option<Mutex<Sketch>>>>);
+pub struct RangeRecorder(
+    Arc<Mutex<RangeStats>>,
+    Arc<RwLock<Option<Mutex<Sketch>>>>,
+    #[cfg(feature = "cuda")] Arc<Mutex<Option<Slot>>>,
+);
 
 impl RangeRecorder {
     /// Adds `stats`.
@@ -87,9 +98,32 @@ impl RangeRecorder {
         sketch.map(|sketch| sketch.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was recorded since the last call, and forgets it.
+    /// What was recorded since the last call, and forgets it. Where a GPU fails to tell, that is no number and out of
+    /// range; whatever is done with that GPU next gives its error.
     pub fn take(&self) -> RangeStats {
+        #[cfg(feature = "cuda")]
+        if let Some(slot) = &*self.2.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.record(slot.take().unwrap_or(RangeStats { max_abs: f32::NAN, out_of_range: 1 }));
+        }
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Calls `launch` with the address of the device's slots and the index of this recorder's.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn write_on<T>(
+        &self,
+        device: &CudaDevice,
+        launch: impl FnOnce(u64, u32) -> candle_core::Result<T>,
+    ) -> candle_core::Result<T> {
+        let mut slot = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(elsewhere) = slot.take_if(|slot| !slot.is_on(device)) {
+            self.record(elsewhere.take()?);
+        }
+        let slot = match &mut *slot {
+            Some(slot) => slot,
+            empty => empty.insert(Slot::new(device)?),
+        };
+        slot.write(launch)
     }
 }
 

@@ -1,44 +1,71 @@
-//! Float32 evaluation of a composite polynomial, a few vectors at a time.
+//! Evaluation of a composite polynomial, a few vectors at a time.
 //!
 //! Loops over `0..N` and not closures: a closure handed to `array::map` is not compiled with the vector
 //! instructions of its surroundings, and each operation in it becomes a call.
 
 use minimax_coeffs::{CompositeSign, NestedForm};
-use pulp::Simd;
+use pulp::{Simd, bytemuck};
 
-/// `s(x)` for `|x| ≤ 1` in float32, each component in its [`NestedForm`].
-#[derive(Debug)]
-pub(crate) struct CompositeF32 {
-    components: Vec<Component>,
+use crate::activation::Precision;
+
+/// `s(x)` for `|x| ≤ 1`, each component in its [`NestedForm`].
+#[derive(Debug, Clone)]
+pub(crate) struct Composite {
+    components: Vec<Component<f32>>,
+    in_double: Vec<Component<f64>>,
+    precision: Precision,
 }
 
-#[derive(Debug)]
-struct Component {
+/// A [`NestedForm`] in the type that it is evaluated in.
+#[derive(Debug, Clone)]
+pub(crate) struct Component<T> {
     /// `2 / radius²`, so that `t = x² · scale − 1`.
-    scale: f32,
-    even: Vec<f32>,
-    odd: Vec<f32>,
+    pub(crate) scale: T,
+    pub(crate) even: Vec<T>,
+    pub(crate) odd: Vec<T>,
 }
 
-impl CompositeF32 {
+impl Composite {
     pub(crate) fn new(sign: &CompositeSign) -> Self {
-        let rounded = |c: &[f64]| c.iter().map(|&c| c as f32).collect();
-        let components = (sign.components().iter().zip(sign.input_radii()))
+        let in_double: Vec<Component<f64>> = (sign.components().iter().zip(sign.input_radii()))
             .map(|(polynomial, &radius)| {
                 let nested = NestedForm::new(polynomial, radius);
-                Component {
-                    scale: (2.0 / (radius * radius)) as f32,
-                    even: rounded(nested.even()),
-                    odd: rounded(nested.odd()),
-                }
+                let (even, odd) = (nested.even().to_vec(), nested.odd().to_vec());
+                Component { scale: 2.0 / (radius * radius), even, odd }
             })
             .collect();
-        Self { components }
+        let rounded = |c: &[f64]| c.iter().map(|&c| c as f32).collect();
+        let components = (in_double.iter())
+            .map(|c| Component { scale: c.scale as f32, even: rounded(&c.even), odd: rounded(&c.odd) })
+            .collect();
+        Self { components, in_double, precision: Precision::Single }
+    }
+
+    /// The components in both types.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn components(&self) -> (&[Component<f32>], &[Component<f64>]) {
+        (&self.components, &self.in_double)
+    }
+
+    /// The type that it is evaluated in.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The same, evaluated in another precision.
+    pub(crate) fn with_precision(&self, precision: Precision) -> Self {
+        Self { precision, ..self.clone() }
     }
 
     /// `s(x)` in each lane.
     #[inline(always)]
     pub(crate) fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        if self.precision == Precision::Double {
+            let mut values = x; // a copy, so that `x` itself needs no place in memory
+            self.eval_in_double(bytemuck::cast_slice_mut(&mut values));
+            return values;
+        }
         let mut x = x;
         for component in &self.components {
             let (t, u) = component.arguments(simd, x);
@@ -55,6 +82,14 @@ impl CompositeF32 {
     pub(crate) fn eval_with_derivative<S: Simd>(&self, simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
         let mut x = x;
         let mut slope = simd.splat_f32s(1.0);
+        if self.precision == Precision::Double {
+            let (mut values, mut slopes) = ([x], [slope]);
+            self.derive_in_double(
+                bytemuck::cast_slice_mut(&mut values),
+                bytemuck::cast_slice_mut(&mut slopes),
+            );
+            return (values[0], slopes[0]);
+        }
         for component in &self.components {
             let ([t], [u]) = component.arguments(simd, [x]);
             let (even, d_even) = horner_with_derivative(simd, &component.even, u);
@@ -70,9 +105,55 @@ impl CompositeF32 {
         }
         (x, slope)
     }
+
+    /// `s(x)` of each value, evaluated in float64 and rounded once.
+    #[cold]
+    #[inline(never)]
+    fn eval_in_double(&self, values: &mut [f32]) {
+        for value in values {
+            let mut x = f64::from(*value);
+            for component in &self.in_double {
+                let (t, u) = component.arguments(x);
+                let horner = |c: &[f64]| c.iter().rev().fold(0.0, |sum, c| sum * u + c);
+                x *= t * horner(&component.odd) + horner(&component.even);
+            }
+            *value = x as f32;
+        }
+    }
+
+    /// The same with `s'(x)`.
+    #[cold]
+    #[inline(never)]
+    fn derive_in_double(&self, values: &mut [f32], slopes: &mut [f32]) {
+        for (value, result) in values.iter_mut().zip(slopes) {
+            let (mut x, mut slope) = (f64::from(*value), 1.0);
+            for component in &self.in_double {
+                let (t, u) = component.arguments(x);
+                let horner = |c: &[f64]| {
+                    c.iter()
+                        .rev()
+                        .fold((0.0, 0.0), |(sum, derivative), c| (sum * u + c, derivative * u + sum))
+                };
+                let ((even, d_even), (odd, d_odd)) = (horner(&component.even), horner(&component.odd));
+                let g = t * odd + even;
+                let dg = 4.0 * t * (t * d_odd + d_even) + odd;
+                slope *= x * (2.0 * component.scale * x) * dg + g;
+                x *= g;
+            }
+            (*value, *result) = (x as f32, slope as f32);
+        }
+    }
 }
 
-impl Component {
+impl Component<f64> {
+    /// As for float32.
+    fn arguments(&self, x: f64) -> (f64, f64) {
+        let t = x * x * self.scale - 1.0;
+        (t, 2.0 * t * t - 1.0)
+    }
+}
+
+impl Component<f32> {
     /// `t = T_2(x / radius)` and `u = T_4(x / radius)`.
     #[inline(always)]
     fn arguments<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> ([S::f32s; N], [S::f32s; N]) {

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::composite::CompositeF32;
+use super::composite::Composite;
 use super::{UNROLL, build};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -34,7 +34,7 @@ pub(crate) struct ReluAq;
 
 /// `x (1 + s(x/B)) / 2`.
 pub(crate) struct MinimaxRelu<'a> {
-    pub(crate) sign: &'a CompositeF32,
+    pub(crate) sign: &'a Composite,
     pub(crate) inverse_bound: f32,
 }
 

@@ -11,7 +11,7 @@ use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::composite::CompositeF32;
+use super::composite::Composite;
 use super::{UNROLL, build};
 use crate::max_pool::PoolSpec;
 use crate::range::RangeStats;
@@ -27,7 +27,7 @@ pub(crate) enum Max<'a> {
     Exact,
     /// `(a + b + (a − b) s(c (a − b))) / 2`: the paper's `max_alpha` of `c·a + 1/2` and `c·b + 1/2`, brought
     /// back to the scale of `a` and `b`. The shift by 1/2 cancels.
-    Minimax { sign: &'a CompositeF32, c: f32, exact_outside: bool },
+    Minimax { sign: &'a Composite, c: f32, exact_outside: bool },
 }
 
 impl Max<'_> {
