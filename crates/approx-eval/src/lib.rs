@@ -48,7 +48,7 @@ pub use bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
 pub use calibrate::PolicyFile;
 pub use compare::Comparison;
 pub use error::{EvalError, RangeError, Result};
-pub use evaluate::{Job, Logits, Observer, Pass, SiteRange, exact_pass};
+pub use evaluate::{Job, Logits, Observer, Pass, SiteRange, device_name, exact_pass, with_batches_that_fit};
 pub use report::Report;
 pub use sweep::Sweep;
 

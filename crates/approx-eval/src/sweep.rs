@@ -46,7 +46,7 @@ use crate::calibrate::evaluate_policy;
 use crate::cells::{ApproxKey, Cells, Key};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Observer, Pass, exact_pass};
+use crate::evaluate::{Job, Observer, Pass, device_name, exact_pass};
 use crate::output::sha256;
 use crate::report::{Report, Subject, WeightsFile};
 
@@ -213,6 +213,7 @@ impl Sweep<'_> {
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
+            device: device_name(&self.job.device),
         };
         Ok(Outcome::Report(Box::new(Report::new(subject, exact, &approx, &comparison))))
     }
@@ -249,6 +250,7 @@ impl Sweep<'_> {
             batch_size: self.job.batch_size,
             threads: self.threads,
             simd: approx_ops::SimdLevel::current().to_string(),
+            device: Some(device_name(&self.job.device)).filter(|name| name != "cpu"),
             approx,
         }
     }

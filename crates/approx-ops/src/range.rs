@@ -152,6 +152,21 @@ impl RangePenalty {
         }
         f64::from(self.weight) * sum
     }
+
+    /// The same with tensors, on their device.
+    ///
+    /// # Shapes
+    /// `values` and `gradients` have the same, and so has the new gradient.
+    ///
+    /// # Errors
+    /// candle's, for other shapes.
+    pub fn add_gradient_to(&self, values: &Tensor, gradients: &Tensor) -> candle_core::Result<(Tensor, f64)> {
+        let (bound, weight) = (f64::from(self.bound), f64::from(self.weight));
+        let excess = values.abs()?.affine(1.0 / bound, -f64::from(Self::FREE))?.relu()?;
+        let sum: f32 = excess.sqr()?.sum_all()?.to_scalar()?;
+        let own = (excess * values.sign()?)?.affine(2.0 * weight / bound, 0.0)?;
+        Ok(((gradients + own)?, weight * f64::from(sum)))
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +181,19 @@ mod tests {
         assert!(seen.merge(RangeStats::of(&[9.0], 10.0)).max_abs.is_nan());
         assert_eq!(RangeStats::of(&[f32::INFINITY], f32::MAX).out_of_range, 1);
         assert_eq!(RangeStats::of(&[], 1.0), RangeStats::default());
+    }
+
+    #[test]
+    fn penalties_of_tensors_are_those_of_numbers() {
+        let penalty = RangePenalty { bound: 2.0, weight: 0.25 };
+        let (values, mut gradients) = ([0.5, -1.9, 1.79, 7.0, -30.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
+        let tensor = |values: &[f32]| Tensor::new(values, &candle_core::Device::Cpu).unwrap();
+        let (actual, sum) = penalty.add_gradient_to(&tensor(&values), &tensor(&gradients)).unwrap();
+        let expected = penalty.add_gradient(&values, &mut gradients);
+        assert!((sum - expected).abs() < 1e-5 * expected, "{sum}, not {expected}");
+        for (a, e) in actual.to_vec1::<f32>().unwrap().iter().zip(gradients) {
+            assert!((a - e).abs() < 1e-5, "{a}, not {e}");
+        }
     }
 
     #[test]

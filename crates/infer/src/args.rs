@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use approx_cli::device::DeviceArgs;
 use approx_cli::options::{Simd, bound};
 use approx_fetch::Mirror;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -84,11 +85,11 @@ pub enum Command {
 }
 
 impl Command {
-    pub fn machine(&self) -> &MachineArgs {
+    pub fn machine(&mut self) -> &mut MachineArgs {
         match self {
-            Self::Cifar10(args) => &args.common.machine,
-            Self::ImageNet(args) => &args.network.common.machine,
-            Self::Demo(args) => &args.common.machine,
+            Self::Cifar10(args) => &mut args.common.machine,
+            Self::ImageNet(args) => &mut args.network.common.machine,
+            Self::Demo(args) => &mut args.common.machine,
             Self::Sweep(command) => command.machine(),
             Self::Calibrate(command) => command.machine(),
         }
@@ -241,10 +242,10 @@ pub enum SweepCommand {
 }
 
 impl SweepCommand {
-    fn machine(&self) -> &MachineArgs {
+    fn machine(&mut self) -> &mut MachineArgs {
         match self {
-            Self::Cifar10(args) => &args.machine,
-            Self::ImageNet(args) => &args.sweep.machine,
+            Self::Cifar10(args) => &mut args.machine,
+            Self::ImageNet(args) => &mut args.sweep.machine,
         }
     }
 }
@@ -294,10 +295,10 @@ pub enum CalibrateCommand {
 }
 
 impl CalibrateCommand {
-    fn machine(&self) -> &MachineArgs {
+    fn machine(&mut self) -> &mut MachineArgs {
         match self {
-            Self::Cifar10(args) => &args.machine,
-            Self::ImageNet(args) => &args.calibrate.machine,
+            Self::Cifar10(args) => &mut args.machine,
+            Self::ImageNet(args) => &mut args.calibrate.machine,
         }
     }
 }
@@ -386,9 +387,12 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Run on this CUDA device [default: the CPU]
-    #[arg(long, value_name = "ID")]
-    pub gpu: Option<usize>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// Fail where memory does not hold a batch, in place of trying half of it
+    #[arg(long)]
+    pub no_retry: bool,
 
     /// Vector instructions of the activations [default: the best there are]
     #[arg(long, value_name = "LEVEL")]

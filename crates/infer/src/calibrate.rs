@@ -38,7 +38,7 @@ fn prepare(dataset: &str, args: &CalibrateArgs) -> Result<(&'static Backbone, De
         bail!("--coefficients {}: a policy file names published polynomials only", path.display());
     }
     check_writable(&args.output)?;
-    Ok((backbone, inputs::device(&args.machine)?))
+    Ok((backbone, args.machine.device.open()?))
 }
 
 fn calibrate(

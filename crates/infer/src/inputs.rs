@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use approx_cli::inputs::{images, load_weights, weights_file};
 use approx_data::cifar10::{self, Split};
 use approx_data::{ImageNet, ImageSet, OnCorrupt, Preprocess};
@@ -12,16 +12,6 @@ use approx_models::{Backbone, Weights};
 use candle_core::Device;
 
 use crate::args::{MachineArgs, PictureArgs, SourceArgs};
-
-/// The device that was asked for.
-pub fn device(args: &MachineArgs) -> Result<Device> {
-    match args.gpu {
-        None => Ok(Device::Cpu),
-        Some(id) => {
-            bail!("--gpu {id}: this program was built without CUDA; leave --gpu out to run on the CPU")
-        }
-    }
-}
 
 /// The weights of a network, fetched if they are missing and known.
 pub fn weights(args: &SourceArgs, backbone: &Backbone, device: &Device) -> Result<(Weights, WeightsFile)> {

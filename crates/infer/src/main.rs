@@ -22,20 +22,37 @@ mod progress;
 mod run;
 mod sweep;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use approx_cli::program;
+use approx_eval::{EvalError, with_batches_that_fit};
 
 use crate::args::{CalibrateCommand, Cli, Command, SweepCommand};
 
 fn main() -> ExitCode {
-    let cli = Cli::from_arguments();
-    program::run(cli.verbose, || execute(&cli).map(|()| ExitCode::SUCCESS))
+    let mut cli = Cli::from_arguments();
+    program::run(cli.verbose, || execute(&mut cli).map(|()| ExitCode::SUCCESS))
 }
 
-fn execute(cli: &Cli) -> anyhow::Result<()> {
+fn execute(cli: &mut Cli) -> anyhow::Result<()> {
     let machine = cli.command.machine();
     program::use_machine(machine.threads, machine.simd)?;
+    let (batch_size, retry) = (machine.batch_inf.get(), !machine.no_retry);
+    with_batches_that_fit(
+        batch_size,
+        |error: &anyhow::Error| error.downcast_ref::<EvalError>().filter(|_| retry),
+        |error, smaller| eprintln!("note: {error}\nnote: from the beginning, {smaller} images at a time"),
+        |batch_size| {
+            cli.command.machine().batch_inf =
+                NonZeroUsize::new(batch_size).context("a batch of no images")?;
+            evaluate(cli)
+        },
+    )
+}
+
+fn evaluate(cli: &Cli) -> anyhow::Result<()> {
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
         Command::Cifar10(args) => run::cifar10(args, &observer),

@@ -8,7 +8,7 @@ use approx_eval::output::{check_writable, write_atomically, write_logits};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
     ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report, Search,
-    approximate_pass, exact_pass,
+    approximate_pass, device_name, exact_pass,
 };
 use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use candle_core::Device;
@@ -84,7 +84,7 @@ fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<Chosen>> {
     check_outputs(&args.common)?;
     let composition = Compositions::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
     let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name())).transpose()?;
-    Ok(Some(Chosen { backbone, composition, policy, device: inputs::device(&args.common.machine)? }))
+    Ok(Some(Chosen { backbone, composition, policy, device: args.common.machine.device.open()? }))
 }
 
 fn evaluate(
@@ -201,6 +201,7 @@ impl<'a> Subjects<'a> {
             weights: self.weights_file.clone(),
             batch_size: self.args.machine.batch_inf.get(),
             threads: rayon::current_num_threads(),
+            device: device_name(&self.device),
         };
         Outcome { report: Report::new(subject, exact, &approx, &comparison), approx }
     }

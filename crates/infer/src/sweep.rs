@@ -66,7 +66,7 @@ impl Plan {
             bail!("--params {} is for one network, not for {}", path.display(), backbones.len());
         }
         let compositions = compositions(args)?;
-        let device = inputs::device(&args.machine)?;
+        let device = args.machine.device.open()?;
         check_folder(&args.output)?;
         let policy = match (&args.policy, &backbones[..]) {
             (None, _) => None,

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, InplaceOp3, Layout, Tensor};
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::training::{Gradients, TrainableNetwork};
+use crate::training::{Gradients, TrainableNetwork, copy_to_cpu};
 
 /// Stochastic gradient descent with momentum, as PyTorch's `torch.optim.SGD`: with `d = g + weight_decay · p`,
 /// `v ← momentum · v + d` (at first `v = d`), and `p ← p − lr · (d + momentum · v)` with Nesterov's momentum,
@@ -39,11 +39,24 @@ impl Sgd {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => entry.insert(parameter.zeros_like()?),
             };
+            // After `set_velocity` it may be elsewhere.
+            *velocity = velocity.to_device(parameter.device())?;
             if velocity.shape() != parameter.shape() || gradient.shape() != parameter.shape() {
                 let (lhs, rhs) = (parameter.shape().clone(), velocity.shape().clone());
                 return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "sgd" }.into());
             }
             let gradient = gradient.contiguous()?;
+            if !parameter.device().is_cpu() {
+                // By candle's ops, in the same order as below.
+                let d = (&gradient + parameter.affine(self.weight_decay, 0.0)?)?;
+                *velocity = (velocity.affine(self.momentum, 0.0)? + &d)?;
+                let direction = match self.nesterov {
+                    true => (d + velocity.affine(self.momentum, 0.0)?)?,
+                    false => velocity.clone(),
+                };
+                parameter.set(&(parameter.as_tensor() - direction.affine(lr, 0.0)?)?)?;
+                continue;
+            }
             let (decay, momentum) = (self.weight_decay as f32, self.momentum as f32);
             velocity.inplace_op3(&gradient, parameter, &Accelerate { decay, momentum })?;
             let ahead = self.nesterov.then_some(momentum);
@@ -52,12 +65,12 @@ impl Sgd {
         Ok(())
     }
 
-    /// Copies of the velocity of each parameter; none before the first step.
+    /// Copies of the velocity of each parameter, on the CPU; none before the first step.
     ///
     /// # Errors
     /// candle's, where memory ends.
     pub fn velocity(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.velocity.iter().map(|(name, velocity)| Ok((name.clone(), velocity.copy()?))).collect()
+        self.velocity.iter().map(|(name, velocity)| Ok((name.clone(), copy_to_cpu(velocity)?))).collect()
     }
 
     /// Goes on with these velocities.
