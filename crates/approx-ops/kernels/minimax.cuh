@@ -186,18 +186,13 @@ constexpr int UNROLLED_COMPONENTS = 3;
 
 /// `x ↦ s(x)`.
 template <typename T, int N>
-APPROX_FN void sign(const Composite<T>& s, float (&values)[N]) {
-  T x[N];
-  APPROX_UNROLL
-  for (int i = 0; i < N; i++) x[i] = static_cast<T>(values[i]);
+APPROX_FN void sign(const Composite<T>& s, T (&x)[N]) {
   APPROX_UNROLL
   for (int k = 0; k < UNROLLED_COMPONENTS; k++) {
     if (k < static_cast<int>(s.count)) apply_component(s.components[k], x);
   }
   APPROX_NO_UNROLL
   for (int k = UNROLLED_COMPONENTS; k < static_cast<int>(s.count); k++) apply_component(s.components[k], x);
-  APPROX_UNROLL
-  for (int i = 0; i < N; i++) values[i] = static_cast<float>(x[i]);
 }
 
 template <typename T>
@@ -213,8 +208,8 @@ APPROX_FN void horner_with_derivative(const T* c, int count, T u, T& value, T& d
 
 /// `s(x)`, and `s'(x)`.
 template <typename T>
-APPROX_FN void sign_with_derivative(const Composite<T>& s, float at, float& sign, float& slope) {
-  T x = static_cast<T>(at), d = T(1);
+APPROX_FN void sign_with_derivative(const Composite<T>& s, T x, float& sign, float& slope) {
+  T d = T(1);
   APPROX_NO_UNROLL
   for (uint32_t k = 0; k < s.count; k++) {
     const Component<T>& p = s.components[k];
@@ -257,6 +252,12 @@ struct ActivationParams {
   uint32_t unused;
   Composite<T> sign;
 };
+
+/// `x / B`, in the type of the composition.
+APPROX_FN float quotient_of(const ActivationParams<float>& p, float x) { return x * p.inverse_bound; }
+APPROX_FN double quotient_of(const ActivationParams<double>& p, float x) {
+  return static_cast<double>(x) * (1.0 / static_cast<double>(p.bound));
+}
 
 /// `x`.
 struct Identity {
@@ -312,14 +313,14 @@ struct Minimax {
   APPROX_FN explicit Minimax(const ActivationParams<T>& params) : params(params) {}
   template <int N>
   APPROX_FN void eval(float (&x)[N]) const {
-    float s[N];
+    T s[N];
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) s[i] = x[i] * params.inverse_bound;
+    for (int i = 0; i < N; i++) s[i] = quotient_of(params, x[i]);
     sign(params.sign, s);
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
       const float half = x[i] * 0.5f;
-      const float y = fused(half, s[i], half);
+      const float y = fused(half, static_cast<float>(s[i]), half);
       const bool exact = params.exact_outside != 0 && !is_within(x[i] * params.inverse_bound);
       x[i] = exact ? Relu::value(x[i]) : y;
     }
@@ -328,7 +329,7 @@ struct Minimax {
     const float z = x * params.inverse_bound;
     if (params.exact_outside != 0 && !is_within(z)) return Relu::slope(x);
     float s, slope;
-    sign_with_derivative(params.sign, z, s, slope);
+    sign_with_derivative(params.sign, quotient_of(params, x), s, slope);
     return fused(z, slope, s + 1.0f) * 0.5f;
   }
 };
@@ -482,17 +483,17 @@ struct MinimaxMax {
   }
   template <int N>
   APPROX_FN void eval(float (&a)[N], const float (&b)[N]) const {
-    float s[N];
+    T s[N];
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) s[i] = (a[i] - b[i]) * params.c;
+    for (int i = 0; i < N; i++) s[i] = static_cast<T>((a[i] - b[i]) * params.c);
     sign(params.sign, s);
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) a[i] = combine(a[i], b[i], s[i]);
+    for (int i = 0; i < N; i++) a[i] = combine(a[i], b[i], static_cast<float>(s[i]));
   }
   APPROX_FN float eval_with_derivative(float& a, float b) const {
     const float d = (a - b) * params.c;
     float s, slope;
-    sign_with_derivative(params.sign, d, s, slope);
+    sign_with_derivative(params.sign, static_cast<T>(d), s, slope);
     const bool exact = params.exact_outside != 0 && !is_within(d);
     const float in_a = exact ? (b > a ? 0.0f : 1.0f) : (1.0f + fused(d, slope, s)) * 0.5f;
     a = combine(a, b, s);

@@ -110,11 +110,11 @@ macro_rules! with_map {
                 $body
             }
             Function::MinimaxRelu { sign, bound } => {
-                let $map = &map::MinimaxRelu { sign, inverse_bound: 1.0 / bound };
+                let $map = &map::MinimaxRelu { sign, bound: *bound };
                 $body
             }
             Function::MinimaxReluWithin { sign, bound } => {
-                let $map = &map::MinimaxReluWithin(map::MinimaxRelu { sign, inverse_bound: 1.0 / bound });
+                let $map = &map::MinimaxReluWithin(map::MinimaxRelu { sign, bound: *bound });
                 $body
             }
         }
@@ -196,7 +196,7 @@ impl Function {
         match addend {
             None => xs.inplace_op2(&affine, &op)?,
             Some(addend) if addend.shape() == xs.shape() => {
-                xs.inplace_op3(&affine, &addend.contiguous()?, &op)?
+                xs.inplace_op3(&affine, &addend.contiguous()?, &op)?;
             }
             Some(addend) => return Err(mismatch(xs, addend).into()),
         }

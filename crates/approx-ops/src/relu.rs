@@ -27,7 +27,9 @@ pub fn relu(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
 ///
 /// # Accuracy
 /// In float32, within `2^-alpha / 16 · B` of the float64 composite for all alpha (achieved: 1.3e-6 · B at worst,
-/// docs/numerics.md), on the CPU as on CUDA; with [`Precision::Double`] within 1.2e-7 · B. The composite itself is within about `2^-alpha · B` of `max(x, 0)`.
+/// docs/numerics.md), on the CPU as on CUDA; with [`Precision::Double`] within 2^-23 · B, which
+/// rounding s and the result to float32 costs. The composite itself is within about
+/// `2^-alpha · B` of `max(x, 0)`.
 ///
 /// A value outside `[-B, B]` gives a meaningless result, and the recorder tells.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, InplaceOp3, Layout, Tensor};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Tensor, Var};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -47,14 +47,8 @@ impl Sgd {
             }
             let gradient = gradient.contiguous()?;
             if !parameter.device().is_cpu() {
-                // By candle's ops, in the same order as below.
-                let d = (&gradient + parameter.affine(self.weight_decay, 0.0)?)?;
-                *velocity = (velocity.affine(self.momentum, 0.0)? + &d)?;
-                let direction = match self.nesterov {
-                    true => (d + velocity.affine(self.momentum, 0.0)?)?,
-                    false => velocity.clone(),
-                };
-                parameter.set(&(parameter.as_tensor() - direction.affine(lr, 0.0)?)?)?;
+                let rule = (self.momentum, self.weight_decay, self.nesterov);
+                step_by_tensors(rule, parameter, &gradient, velocity, lr)?;
                 continue;
             }
             let (decay, momentum) = (self.weight_decay as f32, self.momentum as f32);
@@ -77,6 +71,24 @@ impl Sgd {
     pub fn set_velocity(&mut self, velocity: BTreeMap<String, Tensor>) {
         self.velocity = velocity;
     }
+}
+
+/// A step by candle's ops, on any device.
+fn step_by_tensors(
+    (momentum, decay, nesterov): (f64, f64, bool),
+    parameter: &Var,
+    gradient: &Tensor,
+    velocity: &mut Tensor,
+    lr: f64,
+) -> Result<()> {
+    let d = (gradient + parameter.affine(decay, 0.0)?)?.detach();
+    *velocity = (velocity.affine(momentum, 0.0)? + &d)?.detach();
+    let direction = match nesterov {
+        true => (d + velocity.affine(momentum, 0.0)?)?,
+        false => velocity.clone(),
+    };
+    parameter.set(&(parameter.as_tensor() - direction.affine(lr, 0.0)?)?.detach())?;
+    Ok(())
 }
 
 /// `v ← momentum · v + g + decay · p`.
@@ -147,4 +159,36 @@ fn for_each(
     let others = first.par_iter().zip(second);
     target.par_iter_mut().with_min_len(1 << 14).zip(others).for_each(|(t, (&a, &b))| f(t, a, b));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn candles_ops_step_as_ours_do() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        let random = || Tensor::randn(0f32, 1.0, 50, &Device::Cpu);
+        for nesterov in [false, true] {
+            let (momentum, decay, lr) = (0.9, 5e-3, 0.1);
+            let (start, mut velocity) = (random()?, random()?);
+            let (ours, candles) = (Var::from_tensor(&start)?, Var::from_tensor(&start)?);
+            let own = velocity.copy()?;
+            for _ in 0..3 {
+                let gradient = random()?;
+                step_by_tensors((momentum, decay, nesterov), &candles, &gradient, &mut velocity, lr)?;
+                let (decay, momentum) = (decay as f32, momentum as f32);
+                own.inplace_op3(&gradient, &ours, &Accelerate { decay, momentum })?;
+                let ahead = nesterov.then_some(momentum);
+                ours.inplace_op3(&gradient, &own, &Move { decay, ahead, lr: lr as f32 })?;
+            }
+            for (a, b) in [(candles.as_tensor(), ours.as_tensor()), (&velocity, &own)] {
+                for (a, b) in a.to_vec1::<f32>()?.iter().zip(b.to_vec1::<f32>()?) {
+                    assert!((a - b).abs() < 1e-5, "{a}, not {b}");
+                }
+            }
+        }
+        Ok(())
+    }
 }

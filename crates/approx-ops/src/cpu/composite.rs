@@ -58,12 +58,33 @@ impl Composite {
         Self { precision, ..self.clone() }
     }
 
+    /// `s(x / bound)` in each lane; in float64, if it is evaluated there, the quotient is, too.
+    #[inline(always)]
+    pub(crate) fn eval_quotient<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        x: [S::f32s; N],
+        bound: f32,
+    ) -> [S::f32s; N] {
+        if self.precision == Precision::Double {
+            let mut values = x; // a copy, so that `x` itself needs no place in memory
+            self.eval_in_double(bytemuck::cast_slice_mut(&mut values), 1.0 / f64::from(bound));
+            return values;
+        }
+        let inverse = simd.splat_f32s(1.0 / bound);
+        let mut x = x;
+        for x in &mut x {
+            *x = simd.mul_f32s(*x, inverse);
+        }
+        self.eval(simd, x)
+    }
+
     /// `s(x)` in each lane.
     #[inline(always)]
     pub(crate) fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
         if self.precision == Precision::Double {
-            let mut values = x; // a copy, so that `x` itself needs no place in memory
-            self.eval_in_double(bytemuck::cast_slice_mut(&mut values));
+            let mut values = x;
+            self.eval_in_double(bytemuck::cast_slice_mut(&mut values), 1.0);
             return values;
         }
         let mut x = x;
@@ -77,19 +98,28 @@ impl Composite {
         x
     }
 
+    /// `s` and `s'` at `x / bound` in each lane, as [`Composite::eval_quotient`].
+    #[inline(always)]
+    pub(crate) fn eval_quotient_with_derivative<S: Simd>(
+        &self,
+        simd: S,
+        x: S::f32s,
+        bound: f32,
+    ) -> (S::f32s, S::f32s) {
+        if self.precision == Precision::Double {
+            return self.derivatives_in_double::<S>(x, 1.0 / f64::from(bound));
+        }
+        self.eval_with_derivative(simd, simd.mul_f32s(x, simd.splat_f32s(1.0 / bound)))
+    }
+
     /// `s(x)` and `s'(x)` in each lane.
     #[inline(always)]
     pub(crate) fn eval_with_derivative<S: Simd>(&self, simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+        if self.precision == Precision::Double {
+            return self.derivatives_in_double::<S>(x, 1.0);
+        }
         let mut x = x;
         let mut slope = simd.splat_f32s(1.0);
-        if self.precision == Precision::Double {
-            let (mut values, mut slopes) = ([x], [slope]);
-            self.derive_in_double(
-                bytemuck::cast_slice_mut(&mut values),
-                bytemuck::cast_slice_mut(&mut slopes),
-            );
-            return (values[0], slopes[0]);
-        }
         for component in &self.components {
             let ([t], [u]) = component.arguments(simd, [x]);
             let (even, d_even) = horner_with_derivative(simd, &component.even, u);
@@ -106,12 +136,23 @@ impl Composite {
         (x, slope)
     }
 
-    /// `s(x)` of each value, evaluated in float64 and rounded once.
+    #[inline(always)]
+    fn derivatives_in_double<S: Simd>(&self, x: S::f32s, factor: f64) -> (S::f32s, S::f32s) {
+        let (mut values, mut slopes) = ([x], [x]);
+        self.derive_in_double(
+            bytemuck::cast_slice_mut(&mut values),
+            bytemuck::cast_slice_mut(&mut slopes),
+            factor,
+        );
+        (values[0], slopes[0])
+    }
+
+    /// `s(x · factor)` of each value, evaluated in float64 and rounded once.
     #[cold]
     #[inline(never)]
-    fn eval_in_double(&self, values: &mut [f32]) {
+    fn eval_in_double(&self, values: &mut [f32], factor: f64) {
         for value in values {
-            let mut x = f64::from(*value);
+            let mut x = f64::from(*value) * factor;
             for component in &self.in_double {
                 let (t, u) = component.arguments(x);
                 let horner = |c: &[f64]| c.iter().rev().fold(0.0, |sum, c| sum * u + c);
@@ -121,12 +162,12 @@ impl Composite {
         }
     }
 
-    /// The same with `s'(x)`.
+    /// The same with `s'(x · factor)`.
     #[cold]
     #[inline(never)]
-    fn derive_in_double(&self, values: &mut [f32], slopes: &mut [f32]) {
+    fn derive_in_double(&self, values: &mut [f32], slopes: &mut [f32], factor: f64) {
         for (value, result) in values.iter_mut().zip(slopes) {
-            let (mut x, mut slope) = (f64::from(*value), 1.0);
+            let (mut x, mut slope) = (f64::from(*value) * factor, 1.0);
             for component in &self.in_double {
                 let (t, u) = component.arguments(x);
                 let horner = |c: &[f64]| {

@@ -35,7 +35,7 @@ pub(crate) struct ReluAq;
 /// `x (1 + s(x/B)) / 2`.
 pub(crate) struct MinimaxRelu<'a> {
     pub(crate) sign: &'a Composite,
-    pub(crate) inverse_bound: f32,
+    pub(crate) bound: f32,
 }
 
 /// As [`MinimaxRelu`] for `|x| ≤ B`, and `max(x, 0)` for all others.
@@ -108,13 +108,8 @@ impl Map for ReluAq {
 impl Map for MinimaxRelu<'_> {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        let inverse_bound = simd.splat_f32s(self.inverse_bound);
         let half = simd.splat_f32s(0.5);
-        let mut z = x;
-        for z in &mut z {
-            *z = simd.mul_f32s(*z, inverse_bound);
-        }
-        let mut y = self.sign.eval(simd, z);
+        let mut y = self.sign.eval_quotient(simd, x, self.bound);
         for i in 0..N {
             let half_x = simd.mul_f32s(x[i], half);
             y[i] = simd.mul_add_e_f32s(half_x, y[i], half_x);
@@ -124,8 +119,8 @@ impl Map for MinimaxRelu<'_> {
 
     #[inline(always)]
     fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
-        let z = simd.mul_f32s(x, simd.splat_f32s(self.inverse_bound));
-        let (s, slope) = self.sign.eval_with_derivative(simd, z);
+        let z = simd.mul_f32s(x, simd.splat_f32s(1.0 / self.bound));
+        let (s, slope) = self.sign.eval_quotient_with_derivative(simd, x, self.bound);
         let twice = simd.mul_add_e_f32s(z, slope, simd.add_f32s(s, simd.splat_f32s(1.0)));
         simd.mul_f32s(twice, simd.splat_f32s(0.5))
     }
@@ -152,7 +147,7 @@ impl Map for MinimaxReluWithin<'_> {
 impl MinimaxReluWithin<'_> {
     #[inline(always)]
     fn is_within<S: Simd>(&self, simd: S, x: S::f32s) -> S::m32s {
-        let z = simd.mul_f32s(x, simd.splat_f32s(self.0.inverse_bound));
+        let z = simd.mul_f32s(x, simd.splat_f32s(1.0 / self.0.bound));
         simd.less_than_or_equal_f32s(simd.abs_f32s(z), simd.splat_f32s(1.0))
     }
 }

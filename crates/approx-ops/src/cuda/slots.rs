@@ -35,6 +35,13 @@ struct State {
     is_written: bool,
 }
 
+impl Drop for Bank {
+    fn drop(&mut self) {
+        // Kernels that other threads launched may still write to it. If the device fails, nobody needs what they write.
+        let _ = self.device.cuda_stream().context().synchronize();
+    }
+}
+
 /// A place's slot.
 pub(crate) struct Slot {
     bank: Arc<Bank>,

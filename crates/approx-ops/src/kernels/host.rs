@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::mem::size_of_val;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
@@ -43,9 +43,8 @@ impl Host {
             return None;
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        // Cargo removes and makes this folder; each test process has a file of its own.
-        let program =
-            PathBuf::from(std::env::temp_dir()).join(format!("approx-ops-host-{}", std::process::id()));
+        // Each test process has a file of its own.
+        let program = std::env::temp_dir().join(format!("approx-ops-host-{}", std::process::id()));
         let done = Command::new(compiler)
             .args(["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-o"])
             .args([&program, &folder.join("host.cpp")])
