@@ -6,6 +6,9 @@ with torch.compile), the reference's algorithm (each component of the compositio
 float64), and `infer`, exact and approximate with alpha 14. All have the same random weights and the same random
 images, and all of the machine's threads. The table has medians.
 
+With `--device cuda` all of them run on the first GPU, in float32 without TF32 unless `--tf32` is given, and the program is
+built with the features that `--features` names. Then the batches are on the GPU before PyTorch's time begins.
+
 PyTorch is timed with the network alone, on batches that are normalised already. `infer`'s time contains waiting for
 images, which a thread of its own decodes and normalises meanwhile, and its first batch, in a process that just began.
 
@@ -13,6 +16,7 @@ images, which a thread of its own decodes and normalises meanwhile, and its firs
     .venv/bin/python benchmarks/compare.py --write docs/performance.md
     .venv/bin/python benchmarks/compare.py --dataset imagenet --write docs/performance.md
     .venv/bin/python benchmarks/compare.py --backbones resnet20 vgg11bn --runs 3 --no-compile
+    .venv/bin/python benchmarks/compare.py --device cuda --write docs/performance.md
 """
 
 import argparse
@@ -53,18 +57,19 @@ RESNET = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110
 class Composition:
     """s_alpha as the reference computes it: powers of x for every coefficient, in float64."""
 
-    def __init__(self, alpha):
+    def __init__(self, alpha, device):
         lines = (REPOSITORY / f"crates/minimax-coeffs/tables/alpha_{alpha:02}.txt").read_text().splitlines()
         degrees, *numbers = [line for line in lines if not line.startswith("#")]
         self.components = []
         for degree in map(int, degrees.split()[1:]):
-            self.components.append(torch.tensor([float(n) for n in numbers[: degree + 1]], dtype=torch.float64))
+            coefficients = [float(n) for n in numbers[: degree + 1]]
+            self.components.append(torch.tensor(coefficients, dtype=torch.float64, device=device))
             numbers = numbers[degree + 1 :]
 
     def sign(self, x):
         x = x.double()
         for coefficients in self.components:
-            exponents = torch.arange(len(coefficients), dtype=torch.float64)
+            exponents = torch.arange(len(coefficients), dtype=torch.float64, device=x.device)
             x = (x.unsqueeze(-1).pow(exponents) * coefficients).sum(-1)
         return x
 
@@ -95,9 +100,9 @@ class Composition:
 class Reference(nn.Module):
     """A network with its activations replaced while it runs."""
 
-    def __init__(self, model, alpha):
+    def __init__(self, model, alpha, device):
         super().__init__()
-        self.model, self.composition = model, Composition(alpha)
+        self.model, self.composition = model, Composition(alpha, device)
 
     def relu(self, x, inplace=False):
         return self.composition.relu(x, BOUND)
@@ -210,6 +215,8 @@ class Dataset:
     backbones: list
     #: What the table has if nothing else is asked for.
     default: list
+    #: The same for a GPU.
+    default_cuda: list
     images: int
     batch: int
     reference_images: int
@@ -226,12 +233,14 @@ class Dataset:
 DATASETS = {
     "cifar10": Dataset(
         backbones=[*RESNET, *VGG], default=["resnet20", "resnet56", "resnet110", "vgg11bn", "vgg16bn"],
+        default_cuda=["resnet20", "resnet110", "vgg16bn"],
         images=1024, batch=128, reference_images=16, build=cifar10_network, write_images=cifar10_images,
         mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010], size=lambda name: 32,
     ),
     "imagenet": Dataset(
         backbones=[*torchvision_parity.NETWORKS],
         default=["resnet18", "resnet50", "vgg16bn", "googlenet", "inception_v3"],
+        default_cuda=["resnet50", "resnet152", "vgg19bn"],
         images=64, batch=8, reference_images=1, build=imagenet_network, write_images=imagenet_images,
         mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], size=lambda name: 299 if name == "inception_v3" else 224,
     ),
@@ -239,10 +248,14 @@ DATASETS = {
 
 
 def images_per_second(model, batches):
+    # What was given to a GPU before is not this model's.
+    synchronize = torch.cuda.synchronize if batches[0].is_cuda else lambda: None
+    synchronize()
     start = time.perf_counter()
     with torch.inference_mode():
         for batch in batches:
             model(batch)
+    synchronize()
     return sum(map(len, batches)) / (time.perf_counter() - start)
 
 
@@ -254,7 +267,7 @@ class Infer:
         self.command = [binary, dataset, backbone, "--params", weights, "--dataset-path", images]
         self.command += ["--b-relu", "1", "--b-max", "1", "--b-search", "1", "--limit", str(arguments.images)]
         self.command += ["--batch-inf", str(arguments.batch), "--threads", str(arguments.threads)]
-        self.command += ["--alpha", "14", "--report", self.report]
+        self.command += ["--alpha", "14", "--report", self.report, "--device", arguments.device]
         if dataset == "imagenet":
             self.command += ["--image-size", str(size), "--resize", str(size)]
 
@@ -280,7 +293,7 @@ def measure(binary, name, folder, arguments):
     images.mkdir()
     pixels = torch.from_numpy(dataset.write_images(images, arguments.images, size).copy())
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (dataset.mean, dataset.std))
-    batches = ((pixels.float() / 255 - mean) / std).split(arguments.batch)
+    batches = ((pixels.float() / 255 - mean) / std).to(arguments.device).split(arguments.batch)
     channels_last_batches = [batch.to(memory_format=torch.channels_last) for batch in batches]
     few = [batches[0][: dataset.reference_images]]
 
@@ -288,10 +301,11 @@ def measure(binary, name, folder, arguments):
     weights = folder / f"{name}.pth"
     torch.save(model.state_dict(), weights)
     infer = Infer(binary, arguments.dataset, name, size, weights, images, arguments)
+    model = model.to(arguments.device)
     channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     torch.compiler.reset()
     compiled = None if arguments.no_compile else torch.compile(model)
-    reference = Reference(model, 14) if arguments.reference else None
+    reference = Reference(model, 14, arguments.device) if arguments.reference else None
 
     speeds = {}
     for run in range(arguments.runs + 1):
@@ -339,6 +353,16 @@ def processor():
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def graphics():
+    """The GPU and its driver."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        driver = subprocess.run(query, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        driver = "unknown"
+    return f"{torch.cuda.get_device_name()}, driver {driver}"
+
+
 def write_between_markers(file, dataset, text):
     begin, end = f"<!-- compare.py {dataset}: begin -->", f"<!-- compare.py {dataset}: end -->"
     document = file.read_text()
@@ -351,6 +375,9 @@ def write_between_markers(file, dataset, text):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--features", default="cuda,cudnn", help="of infer, with --device cuda [default: cuda,cudnn]")
+    parser.add_argument("--tf32", action="store_true", help="let both sides use TF32 on a GPU")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", help="[default: five of the data set's]")
     parser.add_argument("--images", type=int, help="for each measurement [default: 1024, ImageNet: 64]")
     parser.add_argument("--batch", type=int, help="[default: 128, ImageNet: 8]")
@@ -364,11 +391,13 @@ def parse_arguments():
     parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="replace the data set's table in FILE")
     arguments = parser.parse_args()
     dataset = DATASETS[arguments.dataset]
-    arguments.backbones = arguments.backbones or dataset.default
+    arguments.backbones = arguments.backbones or (dataset.default_cuda if arguments.device == "cuda" else dataset.default)
     arguments.images = arguments.images or dataset.images
     arguments.batch = arguments.batch or dataset.batch
     if arguments.reference is None:
-        arguments.reference = arguments.dataset == "cifar10"
+        arguments.reference = arguments.dataset == "cifar10" or arguments.device == "cuda"
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch finds no GPU")
     unknown = [name for name in arguments.backbones if name not in dataset.backbones]
     if unknown:
         parser.error(f"{unknown[0]} is none of {', '.join(dataset.backbones)}")
@@ -380,8 +409,14 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = arguments.tf32
+    if not arguments.tf32:
+        # For `infer`: the libraries of CUDA look there.
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
     build = ["cargo", "build", "-p", "infer", "--message-format", "json"]
+    if arguments.device == "cuda":
+        build += ["--features", arguments.features]
     messages = subprocess.run(build, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
     artifacts = [json.loads(line) for line in messages.splitlines()]
     binary = [a["executable"] for a in artifacts if a.get("executable")][-1]
@@ -399,11 +434,14 @@ def main():
     text = f"`{command}`\n\n"
     text += f"{processor()}, {os.cpu_count()} cores, {simd}, {arguments.threads} threads; PyTorch {torch.__version__} "
     text += f"({torch.backends.cpu.get_cpu_capability()}); {datetime.date.today()}. "
+    if arguments.device == "cuda":
+        text += f"{graphics()}, {'with' if arguments.tf32 else 'without'} TF32, features {arguments.features}. "
     text += f"Medians of {arguments.runs} runs of {arguments.images} images, batch {arguments.batch}, alpha 14.\n\n"
     text += table(rows)
     print(text)
     if arguments.write:
-        write_between_markers(arguments.write, arguments.dataset, text)
+        table_name = arguments.dataset if arguments.device == "cpu" else f"{arguments.dataset} cuda"
+        write_between_markers(arguments.write, table_name, text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`device`] | the CPU or a GPU |
 //! | [`inputs`] | finds weights and data, and fetches what is missing |
 //! | [`options`] | values of options |
 //! | [`program`] | from `main` to an exit code |
@@ -22,6 +23,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod device;
 pub mod inputs;
 pub mod options;
 pub mod program;

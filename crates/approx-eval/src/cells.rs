@@ -47,6 +47,9 @@ pub struct Key {
     pub threads: usize,
     /// Vector instructions.
     pub simd: String,
+    /// Where it ran, if not on the CPU ([`device_name`](crate::device_name)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// What stands for the activations; `None` for the exact network.
     pub approx: Option<ApproxKey>,
 }

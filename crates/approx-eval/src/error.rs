@@ -68,7 +68,7 @@ pub enum EvalError {
         /// Images at a time.
         batch_size: usize,
         /// What the device said.
-        source: Box<ModelError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The network could not be built or run.
     #[error(transparent)]
@@ -123,14 +123,31 @@ pub enum EvalError {
 }
 
 impl EvalError {
-    /// Tells apart a batch that is too large. Only the text tells: candle wraps the driver's errors.
+    /// Tells apart a batch that is too large.
     pub(crate) fn of_model(error: ModelError, batch_size: usize) -> Self {
-        let text = error.to_string().to_lowercase();
-        match ["out of memory", "out_of_memory"].iter().any(|phrase| text.contains(phrase)) {
+        match is_out_of_memory(&error) {
             true => Self::OutOfMemory { batch_size, source: Box::new(error) },
             false => Self::Model(error),
         }
     }
+
+    /// The same of an error of any kind: images may not even get onto the device.
+    pub(crate) fn of_batch(self, batch_size: usize) -> Self {
+        match self {
+            Self::Data(error) if is_out_of_memory(&error) => {
+                Self::OutOfMemory { batch_size, source: Box::new(error) }
+            }
+            error => error,
+        }
+    }
+}
+
+/// Only the text tells: candle wraps the errors of the driver, of cuBLAS and of cuDNN.
+fn is_out_of_memory(error: &dyn std::error::Error) -> bool {
+    let text = error.to_string().to_lowercase();
+    ["out of memory", "out_of_memory", "alloc_failed", "allocation_failed"]
+        .iter()
+        .any(|phrase| text.contains(phrase))
 }
 
 impl From<ModelError> for EvalError {

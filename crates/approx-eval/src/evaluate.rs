@@ -7,7 +7,7 @@ use approx_data::batches::{self, prefetch};
 use approx_data::{ImageSource, Normalization, Skipped};
 use approx_models::{Network, SiteKind};
 use approx_ops::{Excursions, RangeRecorder, RangeStats};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 use crate::error::{EvalError, RangeError, Result};
 use crate::memory;
@@ -205,6 +205,48 @@ pub fn exact_pass(job: &Job, network: &Network, observer: &dyn Observer) -> Resu
     Pass::of(results, network)
 }
 
+/// Calls `run` with `batch_size`, and as long as that ends with [`EvalError::OutOfMemory`], from the beginning with half
+/// of it, which `smaller` is told. `find` looks for this crate's error in that of `run`.
+///
+/// # Errors
+/// Those of `run`: out of memory only if a single image is too much.
+pub fn with_batches_that_fit<T, E: std::fmt::Display>(
+    mut batch_size: usize,
+    find: impl Fn(&E) -> Option<&EvalError>,
+    mut smaller: impl FnMut(&E, usize),
+    mut run: impl FnMut(usize) -> Result<T, E>,
+) -> Result<T, E> {
+    loop {
+        match run(batch_size) {
+            Err(error) if batch_size > 1 && matches!(find(&error), Some(EvalError::OutOfMemory { .. })) => {
+                batch_size /= 2;
+                smaller(&error, batch_size);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A device by name, for messages and to tell results apart: `cpu`, or as `cuda:0, NVIDIA H100 PCIe`.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".to_owned(),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}{}", cuda_model(device)),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_model(device: &Device) -> String {
+    let name = |device: &candle_core::CudaDevice| device.cuda_stream().context().name().ok();
+    device.as_cuda_device().ok().and_then(name).map_or_else(String::new, |name| format!(", {name}"))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_model(_: &Device) -> &'static str {
+    ""
+}
+
 /// What came out of one batch.
 pub(crate) struct BatchResult {
     pub(crate) logits: Vec<f32>,
@@ -244,11 +286,12 @@ impl Job<'_> {
         mut consume: impl FnMut(Range<usize>, &batches::Batch, Instant) -> Result<()>,
     ) -> Result<()> {
         let mut start = Instant::now();
-        prefetch(self.images, ranges, &self.normalization, &self.device, |index, batch| {
+        let done = prefetch(self.images, ranges, &self.normalization, &self.device, |index, batch| {
             consume(ranges[index].clone(), &batch, start)?;
             start = Instant::now();
             Ok(ControlFlow::Continue(()))
-        })
+        });
+        done.map_err(|error: EvalError| error.of_batch(self.batch_size))
     }
 
     /// The logits of all images, whatever leaves a range.
@@ -275,7 +318,13 @@ impl Job<'_> {
             Some(images) => network
                 .forward(images)
                 .and_then(|output| Ok((output.flatten_all()?.to_vec1()?, output.dims2()?.1)))
-                .map_err(|error| EvalError::of_model(error, self.batch_size))?,
+                .map_err(|error| {
+                    // What this batch showed is nothing to the one that is tried next.
+                    for site in network.sites() {
+                        site.take_range();
+                    }
+                    EvalError::of_model(error, self.batch_size)
+                })?,
         };
         Ok(BatchResult {
             logits,

@@ -50,7 +50,9 @@ pub use bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
 pub use calibrate::PolicyFile;
 pub use compare::Comparison;
 pub use error::{EvalError, RangeError, Result};
-pub use evaluate::{Job, Logits, Observer, Pass, SiteExcursions, SiteRange, exact_pass};
+pub use evaluate::{
+    Job, Logits, Observer, Pass, SiteExcursions, SiteRange, device_name, exact_pass, with_batches_that_fit,
+};
 pub use report::Report;
 pub use sweep::Sweep;
 

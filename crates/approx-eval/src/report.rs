@@ -56,6 +56,9 @@ pub struct Report {
     pub weights: WeightsFile,
     /// CPU threads.
     pub threads: usize,
+    /// Where the network ran: `cpu`, or as `cuda:0, NVIDIA H100 PCIe`.
+    #[serde(default = "cpu")]
+    pub device: String,
     /// Vector instructions of the activations on the CPU.
     pub simd: String,
 }
@@ -137,6 +140,11 @@ fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f3
     Ok(Option::deserialize(deserializer)?.unwrap_or(f32::NAN))
 }
 
+/// Where reports ran before there was a choice.
+fn cpu() -> String {
+    "cpu".to_owned()
+}
+
 /// Which weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightsFile {
@@ -178,12 +186,15 @@ pub struct Subject {
     pub batch_size: usize,
     /// CPU threads.
     pub threads: usize,
+    /// Where the network ran ([`device_name`](crate::device_name)).
+    pub device: String,
 }
 
 impl Report {
     /// The report of two passes over the same images.
     pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
-        let Subject { dataset, backbone, method, composition, noise, weights, batch_size, threads } = subject;
+        let Subject { dataset, backbone, method, composition, noise, weights, batch_size, threads, device } =
+            subject;
         let images = exact.logits.predictions().len();
         let sign = composition.map(Composition::sign);
         let per_second = |seconds: f64| images as f64 / seconds;
@@ -238,6 +249,7 @@ impl Report {
             }),
             weights,
             threads,
+            device,
             simd: approx_ops::SimdLevel::current().to_string(),
         }
     }

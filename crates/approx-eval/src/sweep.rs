@@ -43,7 +43,7 @@ use crate::calibrate::{SiteSummary, evaluate_policy, sketched_pass};
 use crate::cells::{ApproxKey, Cells, Key, NoiseKey, fingerprint};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Observer, Pass, SiteRange, exact_pass};
+use crate::evaluate::{Job, Observer, Pass, SiteRange, device_name, exact_pass};
 use crate::output::sha256;
 use crate::report::{Report, Subject, WeightsFile};
 
@@ -300,6 +300,7 @@ impl<'a> Sweep<'a> {
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
+            device: device_name(&self.job.device),
         };
         Ok(Outcome::Report(Box::new(Report::new(subject, exact, &approx, &comparison))))
     }
@@ -339,6 +340,7 @@ impl<'a> Sweep<'a> {
             batch_size: self.job.batch_size,
             threads: self.threads,
             simd: approx_ops::SimdLevel::current().to_string(),
+            device: Some(device_name(&self.job.device)).filter(|name| name != "cpu"),
             approx,
         }
     }

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use approx_data::{ImageSet, ImageSource, Normalization, RawBatch, Skipped};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
     ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report, Search,
-    approximate_pass, exact_pass,
+    approximate_pass, exact_pass, with_batches_that_fit,
 };
 use approx_models::{ActivationPolicy, Forward, Network, Result as ModelResult, SiteKind, Weights, layers};
 use approx_ops::PoolSpec;
@@ -48,6 +49,14 @@ fn tiny(gains: [f32; 3], between: f32) -> Network {
 
 /// The exact network whose gains can be changed later.
 fn tiny_that_changes(gains: &Arc<Mutex<([f32; 3], f32)>>) -> Network {
+    build_tiny(gains, |tiny| tiny)
+}
+
+/// The same within something else.
+fn build_tiny<M: Forward + 'static>(
+    gains: &Arc<Mutex<([f32; 3], f32)>>,
+    wrap: impl FnOnce(Tiny) -> M,
+) -> Network {
     let gains = gains.clone();
     let tensors = HashMap::from([
         ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
@@ -55,12 +64,12 @@ fn tiny_that_changes(gains: &Arc<Mutex<([f32; 3], f32)>>) -> Network {
     ]);
     let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned()).unwrap();
     let network = Network::build(&weights, &ActivationPolicy::exact(), |b| {
-        Ok(Tiny {
+        Ok(wrap(Tiny {
             gains,
             pool: b.max_pool("pool", PoolSpec::new(2, 2, 0)?),
             relu: b.relu("relu"),
             head: b.linear("head", 3, 2)?,
-        })
+        }))
     });
     network.unwrap()
 }
@@ -398,6 +407,7 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
             weights: WeightsFile { file: "none".to_owned(), sha256: String::new() },
             batch_size: 2,
             threads: 1,
+            device: "cpu".to_owned(),
         };
         let report = Report::new(subject, &exact, &found, &comparison).to_json();
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
@@ -528,4 +538,51 @@ fn a_batch_that_the_device_cannot_hold_is_an_error_that_names_a_smaller_one() {
         assert!(matches!(error, EvalError::OutOfMemory { .. }), "{error}");
         assert!(error.to_string().contains(advice), "{error}");
     }
+}
+
+/// A network that says that memory is full, as a GPU does, when part of the work is done.
+struct Full(Tiny, Arc<AtomicBool>);
+
+impl Forward for Full {
+    fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
+        let logits = self.0.forward(images)?;
+        match self.1.load(Ordering::Relaxed) {
+            true => Err(candle_core::Error::Msg("CUDNN_STATUS_ALLOC_FAILED".to_owned()).into()),
+            false => Ok(logits),
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_tried_again_from_the_beginning_with_half_of_the_batch() {
+    let images = images(&SEVEN);
+    let whole = exact_pass(&job(&images, 1), &tiny([1.0; 3], 1.0), &()).unwrap();
+    // Tries a batch of 7, where as many images as `fits` do.
+    let tries = |fits: usize| {
+        let is_full = Arc::new(AtomicBool::new(false));
+        let gains = Arc::new(Mutex::new(([1.0; 3], 1.0)));
+        let network = build_tiny(&gains, |tiny| Full(tiny, is_full.clone()));
+        let mut tried = Vec::new();
+        let pass = with_batches_that_fit(
+            7,
+            |error: &EvalError| Some(error),
+            |error, size| tried.push((error.to_string(), size)),
+            |size| {
+                is_full.store(size > fits, Ordering::Relaxed);
+                let pass = exact_pass(&job(&images, size), &network, &());
+                // Nothing is left of a pass that failed.
+                assert!(network.sites().iter().all(|site| site.take_range() == Default::default()));
+                pass
+            },
+        );
+        (pass, tried)
+    };
+    let (pass, tried) = tries(2);
+    assert_eq!(tried.iter().map(|(_, size)| *size).collect::<Vec<_>>(), [3, 1]);
+    assert!(tried[0].0.contains("does not hold a batch of 7 images; try 3"), "{}", tried[0].0);
+    let pass = pass.unwrap();
+    assert_eq!((pass.labels, pass.logits, pass.sites), (whole.labels, whole.logits, whole.sites));
+    let (pass, tried) = tries(0);
+    assert!(matches!(pass, Err(EvalError::OutOfMemory { batch_size: 1, .. })), "{:?}", pass.err());
+    assert_eq!(tried.len(), 2);
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use approx_ops::{
-    Activation, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, max_pool, max_pool_gradient,
-    subsample, subsample_gradient,
+    Activation, ConvWindow, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, conv2d_by_candle,
+    max_pool, max_pool_gradient, subsample, subsample_gradient,
 };
 use candle_core::{Device, Tensor};
 use rand::Rng;
@@ -98,7 +98,30 @@ pub struct Conv2d(Kernel);
 enum Kernel {
     Packed(PackedConv2d),
     Trained(Arc<TrainedConv>),
-    Candle { weight: Tensor, bias: Tensor, stride: usize, padding: (usize, usize) },
+    Candle(CandleConv),
+}
+
+/// candle's convolution. Bias, addend and activation follow in one pass, in place.
+#[derive(Debug, Clone)]
+struct CandleConv {
+    weight: Tensor,
+    /// `[outputs]`.
+    bias: Tensor,
+    window: ConvWindow,
+}
+
+impl CandleConv {
+    fn forward(
+        &self,
+        xs: &Tensor,
+        addend: Option<&Tensor>,
+        activation: &Activation,
+        recorder: Option<&RangeRecorder>,
+    ) -> Result<Tensor, OpError> {
+        let ys = conv2d_by_candle(xs, &self.weight, self.window)?;
+        activation.apply_in_place(&ys, &self.bias, addend, recorder)?;
+        Ok(ys)
+    }
 }
 
 impl Conv2d {
@@ -107,7 +130,7 @@ impl Conv2d {
         let pack = if spec.few_pixels { PackedConv2d::direct } else { PackedConv2d::new };
         Ok(Self(match weight.device() {
             Device::Cpu => Kernel::Packed(pack(&weight, &bias, stride, padding)?),
-            _ => Kernel::Candle { weight, bias: bias.reshape((1, spec.outputs, 1, 1))?, stride, padding },
+            _ => Kernel::Candle(CandleConv { weight, bias, window: ConvWindow { stride, padding } }),
         }))
     }
 
@@ -124,15 +147,7 @@ impl Conv2d {
         match &self.0 {
             Kernel::Trained(conv) => conv.forward(xs, None, &Activation::IDENTITY, &RangeRecorder::default()),
             Kernel::Packed(packed) => Ok(packed.forward(xs, None)?),
-            Kernel::Candle { weight, bias, stride, padding } => {
-                let (height, width) = *padding;
-                let (xs, padding) = match height == width {
-                    true => (xs.clone(), height),
-                    // candle has one padding for both.
-                    false => (xs.pad_with_zeros(2, height, height)?.pad_with_zeros(3, width, width)?, 0),
-                };
-                Ok(xs.conv2d(weight, padding, *stride, 1, 1)?.broadcast_add(bias)?)
-            }
+            Kernel::Candle(conv) => Ok(conv.forward(xs, None, &Activation::IDENTITY, None)?),
         }
     }
 
@@ -159,12 +174,11 @@ impl Conv2d {
                 conv.forward(xs, addend, activation, &relu.recorder)
             }
             (Kernel::Trained(_), ReluFunction::Noisy(_)) => Err(ModelError::NoiseInTraining),
-            (Kernel::Candle { .. }, _) => {
-                let mut ys = self.forward(xs)?;
-                if let Some(addend) = addend {
-                    ys = (ys + addend)?;
-                }
-                relu.forward(&ys)
+            (Kernel::Candle(conv), ReluFunction::Plain(activation)) if !relu.recorder.is_sketching() => {
+                conv.forward(xs, addend, activation, Some(&relu.recorder)).map_err(at(&relu.site))
+            }
+            (Kernel::Candle(conv), _) => {
+                relu.forward(&conv.forward(xs, addend, &Activation::IDENTITY, None)?)
             }
         }
     }
@@ -266,6 +280,10 @@ fn push(
     tape::push(ys, &[xs], move |gradient| {
         let gradient = backward(&gradient)?;
         let Some(penalty) = penalty else { return Ok(Back::from(vec![Some(gradient)])) };
+        if !gradient.device().is_cpu() {
+            let (gradient, penalty) = penalty.add_gradient_to(&saved, &gradient)?;
+            return Ok(Back { gradients: vec![Some(gradient)], penalty });
+        }
         let inputs: Vec<f32> = saved.flatten_all()?.to_vec1()?;
         let mut values: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
         let penalty = penalty.add_gradient(&inputs, &mut values);
@@ -350,15 +368,16 @@ pub fn adaptive_average(xs: &Tensor, size: usize) -> Result<Tensor> {
 /// # Errors
 /// candle's, for another rank.
 pub fn average_3x3(xs: &Tensor) -> Result<Tensor> {
-    match xs.device() {
-        Device::Cpu => {
-            let ys = avg_pool_3x3(xs)?;
-            // The gradient is the same sum: a pixel is in the windows of its neighbours.
-            tape::push(&ys, &[xs], |gradient| Ok(vec![Some(avg_pool_3x3(&gradient)?)]));
-            Ok(ys)
+    let average = |xs: &Tensor| -> Result<Tensor> {
+        match xs.device() {
+            Device::Cpu => Ok(avg_pool_3x3(xs)?),
+            _ => Ok(xs.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.avg_pool2d_with_stride(3, 1)?),
         }
-        _ => Ok(xs.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.avg_pool2d_with_stride(3, 1)?),
-    }
+    };
+    let ys = average(xs)?;
+    // The gradient is the same sum: a pixel is in the windows of its neighbours.
+    tape::push(&ys, &[xs], move |gradient| Ok(vec![Some(average(&gradient)?)]));
+    Ok(ys)
 }
 
 /// Every second row and column, and as many zero channels on both sides as it takes to have `outputs`.
@@ -372,11 +391,11 @@ pub fn subsampled(xs: &Tensor, outputs: usize) -> Result<Tensor> {
     let (_, channels, height, width) = xs.dims4()?;
     if !xs.device().is_cpu() {
         let every_second = |size: usize| Tensor::arange_step(0u32, size as u32, 2, xs.device());
-        let zeros = outputs - channels;
-        return Ok(xs
-            .index_select(&every_second(height)?, 2)?
-            .index_select(&every_second(width)?, 3)?
-            .pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?);
+        let (rows, columns, zeros) = (every_second(height)?, every_second(width)?, outputs - channels);
+        return through([xs], |[xs]| {
+            let pixels = xs.contiguous()?.index_select(&rows, 2)?.index_select(&columns, 3)?;
+            Ok(pixels.pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?)
+        });
     }
     let ys = subsample(xs, outputs)?;
     tape::push(&ys, &[xs], move |gradient| {
@@ -388,20 +407,29 @@ pub fn subsampled(xs: &Tensor, outputs: usize) -> Result<Tensor> {
 /// Joins channels.
 ///
 /// # Shapes
-/// Each of `parts`: `[N, Cᵢ, H, W]`; the result `[N, ΣCᵢ, H, W]`, channels-last in memory.
+/// Each of `parts`: `[N, Cᵢ, H, W]`; the result `[N, ΣCᵢ, H, W]`, on the CPU channels-last in memory.
 ///
 /// # Errors
 /// candle's, for other shapes.
 pub fn concatenate(parts: &[Tensor]) -> Result<Tensor> {
-    let channels_last = |xs: &Tensor| xs.permute((0, 2, 3, 1))?.contiguous();
-    let dense = parts.iter().map(channels_last).collect::<candle_core::Result<Vec<_>>>()?;
-    let ys = Tensor::cat(&dense, 3)?.permute((0, 3, 1, 2))?;
+    let dense = |xs: &Tensor| match xs.device() {
+        Device::Cpu => xs.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2)),
+        _ => xs.contiguous(),
+    };
+    let ys = match parts.first().map(Tensor::device) {
+        Some(Device::Cpu) | None => {
+            let channels_last = |xs: &Tensor| dense(xs)?.permute((0, 2, 3, 1));
+            let parts = parts.iter().map(channels_last).collect::<candle_core::Result<Vec<_>>>()?;
+            Tensor::cat(&parts, 3)?.permute((0, 3, 1, 2))?
+        }
+        Some(_) => Tensor::cat(parts, 1)?,
+    };
     let widths = parts.iter().map(|part| part.dim(1)).collect::<candle_core::Result<Vec<_>>>()?;
     tape::push(&ys, &parts.iter().collect::<Vec<_>>(), move |gradient| {
         let mut start = 0;
         let own = widths.iter().map(|&width| {
             start += width;
-            Ok(Some(channels_last(&gradient.narrow(1, start - width, width)?)?.permute((0, 3, 1, 2))?))
+            Ok(Some(dense(&gradient.narrow(1, start - width, width)?)?))
         });
         own.collect::<Result<Vec<_>>>()
     });
@@ -417,4 +445,46 @@ pub fn concatenate(parts: &[Tensor]) -> Result<Tensor> {
 /// candle's, for a number.
 pub fn flatten(xs: &Tensor) -> Result<Tensor> {
     through([xs], |[xs]| Ok(xs.flatten_from(1)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What runs on a GPU, run on the CPU.
+    #[test]
+    fn candles_convolution_with_one_pass_behind_it_gives_what_ours_gives() {
+        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        let values = |xs: &Tensor| xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (kernel, stride, padding) in [((3, 3), 1, (1, 1)), ((1, 7), 1, (0, 3)), ((3, 3), 2, (1, 1))] {
+            let (weight, bias) = (random(&[4, 3, kernel.0, kernel.1]), random(&[4]));
+            let spec = ConvSpec::new(3, 4, kernel).with_stride(stride).with_padding(padding);
+            let ours = Conv2d::new(weight.clone(), bias.clone(), spec).unwrap();
+            let window = ConvWindow { stride, padding };
+            let candles = Conv2d(Kernel::Candle(CandleConv { weight, bias, window }));
+            let xs = random(&[2, 3, 9, 8]);
+            let ys = ours.forward(&xs).unwrap();
+            let addend = random(ys.dims());
+            let relu = || Relu {
+                site: "relu".to_owned(),
+                function: Arc::new(RwLock::new(ReluFunction::Plain(Activation::RELU))),
+                recorder: RangeRecorder::default(),
+            };
+            let (mine, other) = (relu(), relu());
+            let pairs = [
+                (ys, candles.forward(&xs).unwrap()),
+                (
+                    ours.forward_relu(&xs, Some(&addend), &mine).unwrap(),
+                    candles.forward_relu(&xs, Some(&addend), &other).unwrap(),
+                ),
+            ];
+            for (expected, actual) in pairs {
+                assert_eq!(actual.dims(), expected.dims());
+                for (a, e) in values(&actual).iter().zip(values(&expected)) {
+                    assert!((a - e).abs() < 1e-4, "{window:?}: {a}, not {e}");
+                }
+            }
+            assert!((mine.recorder.take().max_abs - other.recorder.take().max_abs).abs() < 1e-4);
+        }
+    }
 }

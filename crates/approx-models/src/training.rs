@@ -1,9 +1,9 @@
-//! Networks whose weights can be trained, on the CPU.
+//! Networks whose weights can be trained.
 
 use std::collections::BTreeMap;
 
 use approx_ops::RangeStats;
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 
 use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
@@ -98,6 +98,14 @@ impl Gradients {
     }
 }
 
+/// A copy that later steps do not change.
+pub(crate) fn copy_to_cpu(tensor: &Tensor) -> candle_core::Result<Tensor> {
+    match tensor.device() {
+        Device::Cpu => Ok(tensor.copy()?.detach()),
+        _ => Ok(tensor.detach().to_device(&Device::Cpu)?),
+    }
+}
+
 impl TrainableNetwork {
     /// Builds `backbone` for training. Copies the weights.
     ///
@@ -177,15 +185,15 @@ impl TrainableNetwork {
         &self.sites
     }
 
-    /// Copies of all tensors by their name: parameters, running means and variances, as [`Weights::from_tensors`]
-    /// takes them.
+    /// Copies of all tensors by their name, on the CPU: parameters, running means and variances, as
+    /// [`Weights::from_tensors`] takes them.
     ///
     /// # Errors
     /// candle's, where memory ends.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
         for (name, var) in &self.variables.parameters {
-            state.insert(name.clone(), var.copy()?.detach());
+            state.insert(name.clone(), copy_to_cpu(var)?);
         }
         for (name, running) in &self.variables.running {
             let [mean, variance] = running.tensors()?;

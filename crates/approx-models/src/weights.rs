@@ -200,6 +200,21 @@ impl Weights {
         }
     }
 
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// candle's, where its memory ends.
+    pub fn to_device(self, device: &Device) -> Result<Self, WeightsError> {
+        let source = match self.source {
+            Source::Tensors(tensors) => {
+                let moved = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(device)?));
+                Source::Tensors(tensors.into_iter().map(moved).collect::<Result<_, WeightsError>>()?)
+            }
+            source => source,
+        };
+        Ok(Self { source, device: device.clone(), ..self })
+    }
+
     /// The device that the tensors are on.
     pub fn device(&self) -> &Device {
         &self.device

@@ -1,6 +1,8 @@
-//! Every backbone against the original PyTorch code: names, shapes, exact and approximate logits.
+//! Every backbone against the original PyTorch code: names, shapes, exact and approximate logits, on each device.
 
 mod common;
+#[path = "../../approx-ops/tests/devices/mod.rs"]
+mod devices;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
 use candle_core::{Device, Tensor};
 use common::hashed;
+use devices::devices;
 use minimax_coeffs::Alpha;
 use serde::Deserialize;
 
@@ -51,10 +54,14 @@ fn all_backbones() -> impl Iterator<Item = &'static Backbone> {
 }
 
 fn hashed_weights(backbone: &Backbone) -> Weights {
+    hashed_weights_on(backbone, Device::Cpu)
+}
+
+fn hashed_weights_on(backbone: &Backbone, device: Device) -> Weights {
     let bottleneck =
         backbone.dataset() == "imagenet" && ["resnet50", "resnet101", "resnet152"].contains(&backbone.name());
     let last_norm = if bottleneck { "bn3" } else { "bn2" };
-    Weights::generate(Device::Cpu, move |name, shape| hashed(name, shape, last_norm))
+    Weights::generate(device, move |name, shape| hashed(name, shape, last_norm))
 }
 
 fn read(file: &str) -> String {
@@ -106,12 +113,17 @@ fn compare(network: &Network, images: &Tensor, logits: &[Vec<Option<f64>>], argm
 #[test]
 fn every_backbone_agrees_with_the_original_code() {
     assert_eq!(all_backbones().count(), 9 + 11);
+    devices().iter().for_each(every_backbone_agrees_on);
+}
+
+fn every_backbone_agrees_on(device: &Device) {
     for backbone in all_backbones() {
         let name = format!("{}/{}", backbone.dataset(), backbone.name());
         let golden = golden(backbone);
         let pixels = hashed("input", &golden.input_shape, "");
-        let images = Tensor::from_vec(pixels, golden.input_shape, &Device::Cpu).unwrap();
-        let mut network = backbone.build(&hashed_weights(backbone), &ActivationPolicy::exact()).unwrap();
+        let images = Tensor::from_vec(pixels, golden.input_shape, device).unwrap();
+        let weights = hashed_weights_on(backbone, device.clone());
+        let mut network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
         let exact = compare(&network, &images, &golden.exact, &golden.exact_argmax);
         assert!(exact < 1e-4, "{name}: exact logits differ by {exact:e}");
         for (kind, expected) in

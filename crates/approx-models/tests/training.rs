@@ -1,4 +1,4 @@
-//! Training against PyTorch in float64 on hashed weights (tests/golden/training_step.py).
+//! Training against PyTorch in float64 on hashed weights (tests/golden/training_step.py), on each device.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,8 @@ use minimax_coeffs::Alpha;
 use serde::Deserialize;
 
 mod common;
+#[path = "../../approx-ops/tests/devices/mod.rs"]
+mod devices;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -42,9 +44,9 @@ fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
     common::hashed(name, shape, "bn2")
 }
 
-fn images(count: usize) -> Tensor {
+fn images(count: usize, device: &Device) -> Tensor {
     let shape = [count, 3, 32, 32];
-    Tensor::from_vec(hashed("input", &shape), &shape, &Device::Cpu).unwrap()
+    Tensor::from_vec(hashed("input", &shape), &shape, device).unwrap()
 }
 
 /// `backbone`, its golden file, and how far from PyTorch's float64 a change may be, as a share of the tensor's largest:
@@ -59,6 +61,10 @@ const CASES: [(&str, &str, f64); 4] = [
 
 #[test]
 fn a_step_changes_the_weights_as_in_pytorch() {
+    devices::devices().iter().for_each(a_step_changes_the_weights_on);
+}
+
+fn a_step_changes_the_weights_on(device: &Device) {
     for (backbone, golden, tolerance) in CASES {
         let golden: Golden = serde_json::from_str(golden).unwrap();
         let Policy { alpha, b_relu, b_max } = golden.policy;
@@ -68,10 +74,10 @@ fn a_step_changes_the_weights_as_in_pytorch() {
         let what = format!("{backbone}, alpha {alpha:?}");
         let backbone = Backbone::find("cifar10", backbone).unwrap();
         let mut network =
-            TrainableNetwork::new(backbone, &Weights::generate(Device::Cpu, hashed), &policy).unwrap();
+            TrainableNetwork::new(backbone, &Weights::generate(device.clone(), hashed), &policy).unwrap();
         let mut sgd = Sgd::new(golden.momentum, golden.weight_decay, true);
         let labels: Vec<u16> = (0..golden.images as u16).map(|i| i % 10).collect();
-        let step = network.gradients(&images(golden.images), &labels, StepOptions::default());
+        let step = network.gradients(&images(golden.images, device), &labels, StepOptions::default());
         let (report, gradients) = step.unwrap();
         sgd.step(&mut network, &gradients, golden.lr).unwrap();
         assert_eq!(report.out_of_range, 0, "{what}");
@@ -121,7 +127,7 @@ fn every_backbone_learns_a_batch_in_20_steps() {
         let weights = Weights::generate(Device::Cpu, hashed);
         let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact()).unwrap();
         let mut sgd = Sgd::new(0.9, 5e-4, true);
-        let (images, labels) = (images(8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let (images, labels) = (images(8, &Device::Cpu), [0, 1, 2, 3, 4, 5, 6, 7]);
         let mut losses = Vec::new();
         for step in 0..20 {
             let options = StepOptions { dropout_seed: Some(step), ..StepOptions::default() };

@@ -1,10 +1,10 @@
-//! Batch norm for training on the CPU (Ioffe and Szegedy, arXiv 1502.03167), with the addend and the activation that
+//! Batch norm for training (Ioffe and Szegedy, arXiv 1502.03167), with the addend and the activation that
 //! come behind it in one pass.
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::activation::Activation;
-use crate::cpu::batch_norm::{Layer, statistics};
+use crate::cpu::batch_norm::{InputGradient, Layer, statistics};
 use crate::cpu::with_f32;
 use crate::error::{OpError, Result, check_dtype};
 use crate::range::{RangePenalty, RangeRecorder};
@@ -51,13 +51,13 @@ impl BatchNorm {
     /// and these. Records the range of the activation's inputs.
     ///
     /// # Shapes
-    /// `xs`, `addend` and the result: `[N, C, H, W]`; the result is channels-last in memory.
+    /// `xs`, `addend` and the result: `[N, C, H, W]`; on the CPU, the result is channels-last in memory.
     ///
     /// # Accuracy
     /// Mean and variance within 1e-6 of the largest |x| and its square; the rest is float32.
     ///
     /// # Errors
-    /// [`OpError::UnsupportedDType`], or candle's own for other shapes, an empty batch or another device.
+    /// [`OpError::UnsupportedDType`], or candle's own for other shapes or an empty batch.
     pub fn forward(
         &self,
         xs: &Tensor,
@@ -66,6 +66,9 @@ impl BatchNorm {
         recorder: &RangeRecorder,
     ) -> Result<(Tensor, BatchStatistics)> {
         let (n, channels, height, width) = self.check(xs)?;
+        if !xs.device().is_cpu() {
+            return self.forward_by_tensors(xs, addend, activation, recorder);
+        }
         let (ys, range, statistics) = with_f32(&channels_last(xs)?, |xs| -> Result<_> {
             let (mean, variance) = statistics(xs, channels);
             let statistics = BatchStatistics { mean, variance, count: n * height * width };
@@ -101,6 +104,9 @@ impl BatchNorm {
         penalty: Option<RangePenalty>,
     ) -> Result<BatchNormGradients> {
         let (n, channels, height, width) = self.check(xs)?;
+        if !xs.device().is_cpu() {
+            return self.backward_by_tensors(xs, addend, activation, statistics, gradient, penalty);
+        }
         let (scale, shift) = self.affine(statistics)?;
         let inverse_deviations = self.inverse_deviations(statistics);
         let layer = Layer { scale: &scale, shift: &shift, function: &activation.0 };
@@ -133,6 +139,82 @@ impl BatchNorm {
         })
     }
 
+    /// As [`BatchNorm::forward`] with candle's ops, on any device. Waits for the statistics.
+    fn forward_by_tensors(
+        &self,
+        xs: &Tensor,
+        addend: Option<&Tensor>,
+        activation: &Activation,
+        recorder: &RangeRecorder,
+    ) -> Result<(Tensor, BatchStatistics)> {
+        let xs = xs.contiguous()?;
+        let channels = xs.dim(1)?;
+        let count = xs.elem_count() / channels;
+        let means = |xs: &Tensor| -> Result<Vec<f64>> {
+            Ok(sums(xs)?.into_iter().map(|sum| sum / count as f64).collect())
+        };
+        // Distances from about the mean, so that a mean far from zero costs no digits.
+        let about: Vec<f32> = means(&xs)?.into_iter().map(|mean| mean as f32).collect();
+        let distances = xs.broadcast_sub(&of_channels(&about, &xs)?)?;
+        let (rest, squares) = (means(&distances)?, means(&distances.sqr()?)?);
+        let mean = about.iter().zip(&rest).map(|(about, rest)| f64::from(*about) + rest).collect();
+        let variance =
+            squares.iter().zip(&rest).map(|(square, rest)| (square - rest * rest).max(0.0)).collect();
+        let statistics = BatchStatistics { mean, variance, count };
+        let ys = xs.copy()?;
+        let (scale, shift) = self.affine(&statistics)?;
+        let affine = Tensor::from_vec([scale, shift].concat(), (2, channels), xs.device())?;
+        activation.apply_in_place(&ys, &affine, addend, Some(recorder))?;
+        Ok((ys, statistics))
+    }
+
+    /// As [`BatchNorm::backward`] with candle's ops, on any device. Waits for the sums.
+    fn backward_by_tensors(
+        &self,
+        xs: &Tensor,
+        addend: Option<&Tensor>,
+        activation: &Activation,
+        statistics: &BatchStatistics,
+        gradient: &Tensor,
+        penalty: Option<RangePenalty>,
+    ) -> Result<BatchNormGradients> {
+        let xs = xs.contiguous()?;
+        let channels = xs.dim(1)?;
+        let (scale, shift) = self.affine(statistics)?;
+        let affine = Tensor::from_vec([&scale[..], &shift].concat(), (2, channels), xs.device())?;
+        let zs = xs.copy()?;
+        Activation::IDENTITY.apply_in_place(&zs, &affine, addend, None)?;
+        let inner = activation.gradient(&zs, &gradient.contiguous()?)?;
+        let (inner, penalty) = match penalty {
+            Some(penalty) => penalty.add_gradient_to(&zs, &inner)?,
+            None => (inner, 0.0),
+        };
+        let means: Vec<f32> = statistics.mean.iter().map(|&mean| mean as f32).collect();
+        let distances = xs.broadcast_sub(&of_channels(&means, &xs)?)?;
+        let (of_bias, products) = (sums(&inner)?, sums(&(&inner * distances)?)?);
+        let inverse_deviations = self.inverse_deviations(statistics);
+        let back = InputGradient {
+            scale: &scale,
+            means: &statistics.mean,
+            inverse_deviations: &inverse_deviations,
+            sums: &of_bias,
+            products: &products,
+            count: statistics.count as f64,
+        };
+        let of_xs = inner
+            .broadcast_mul(&of_channels(&scale, &xs)?)?
+            .add(&xs.broadcast_mul(&of_channels(&back.of_x(), &xs)?)?)?
+            .broadcast_add(&of_channels(&back.constant(), &xs)?)?;
+        let of_weight = products.iter().zip(&inverse_deviations).map(|(sum, inverse)| (sum * inverse) as f32);
+        Ok(BatchNormGradients {
+            xs: of_xs,
+            addend: addend.map(|_| inner),
+            weight: Tensor::from_iter(of_weight, xs.device())?,
+            bias: Tensor::from_iter(of_bias.iter().map(|&sum| sum as f32), xs.device())?,
+            penalty,
+        })
+    }
+
     fn check(&self, xs: &Tensor) -> Result<(usize, usize, usize, usize)> {
         check_dtype("batch_norm", xs.dtype())?;
         let (n, channels, height, width) = xs.dims4()?;
@@ -161,6 +243,16 @@ impl BatchNorm {
     }
 }
 
+/// The sum of each channel.
+fn sums(xs: &Tensor) -> Result<Vec<f64>> {
+    Ok(xs.sum((0, 2, 3))?.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+/// A number for each channel, to be repeated over the images `xs`.
+fn of_channels(numbers: &[f32], xs: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::from_slice(numbers, (1, numbers.len(), 1, 1), xs.device())?)
+}
+
 fn channels_last(xs: &Tensor) -> Result<Tensor> {
     Ok(xs.permute((0, 2, 3, 1))?.contiguous()?)
 }
@@ -174,5 +266,53 @@ fn same_shape(xs: &Tensor, n: usize, channels: usize, height: usize, width: usiz
             let (lhs, rhs) = (expected.into(), xs.shape().clone());
             Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "batch_norm" }.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minimax_coeffs::Alpha;
+
+    use super::*;
+    use crate::relu::MinimaxRelu;
+
+    #[test]
+    fn candles_ops_give_what_ours_give() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        let values = |xs: &Tensor| xs.flatten_all().and_then(|xs| xs.to_vec1::<f32>());
+        let close = |a: &Tensor, b: &Tensor, what: &str| -> candle_core::Result<()> {
+            assert_eq!(a.dims(), b.dims(), "{what}");
+            for (a, b) in values(a)?.iter().zip(values(b)?) {
+                assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{what}: {a}, not {b}");
+            }
+            Ok(())
+        };
+        let random = |mean: f32, shape: &[usize]| Tensor::randn(mean, 1.0, shape, &Device::Cpu);
+        let norm = BatchNorm { weight: random(1.0, &[3])?, bias: random(0.0, &[3])?, eps: 1e-5 };
+        let shape = [4, 3, 5, 6];
+        let (xs, addend, gradient) = (random(40.0, &shape)?, random(0.0, &shape)?, random(0.0, &shape)?);
+        let minimax = MinimaxRelu::new(Alpha::new(6)?, 9.0)?.with_exact_outside();
+        for (activation, addend) in [(Activation::RELU, None), (minimax.into(), Some(&addend))] {
+            let recorders = [RangeRecorder::default(), RangeRecorder::default()];
+            let (ys, statistics) = norm.forward(&xs, addend, &activation, &recorders[0])?;
+            let (actual, own) = norm.forward_by_tensors(&xs, addend, &activation, &recorders[1])?;
+            close(&actual, &ys, "forward")?;
+            assert!((recorders[0].take().max_abs - recorders[1].take().max_abs).abs() < 1e-4);
+            for (a, b) in [(&own.mean, &statistics.mean), (&own.variance, &statistics.variance)] {
+                assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b), "{a:?}, not {b:?}");
+            }
+            let penalty = activation.bound().map(|_| RangePenalty { bound: 2.0, weight: 0.5 });
+            let expected = norm.backward(&xs, addend, &activation, &statistics, &gradient, penalty)?;
+            let actual =
+                norm.backward_by_tensors(&xs, addend, &activation, &statistics, &gradient, penalty)?;
+            close(&actual.xs, &expected.xs, "gradient of xs")?;
+            close(&actual.weight, &expected.weight, "gradient of the weight")?;
+            close(&actual.bias, &expected.bias, "gradient of the bias")?;
+            assert_eq!(actual.addend.is_some(), expected.addend.is_some());
+            if let (Some(actual), Some(expected)) = (&actual.addend, &expected.addend) {
+                close(actual, expected, "gradient of the addend")?;
+            }
+            assert!((actual.penalty - expected.penalty).abs() < 1e-4 * (1.0 + expected.penalty));
+        }
+        Ok(())
     }
 }

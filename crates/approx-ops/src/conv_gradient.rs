@@ -1,10 +1,12 @@
-//! Convolution for training on the CPU: forward, and the gradients of its input and its weights.
+//! Convolution for training: forward, and the gradients of its input and its weights.
 //!
-//! candle's own are many times slower for the small images of CIFAR-10 (docs/performance.md).
+//! On the CPU, candle's own are many times slower for the small images of CIFAR-10 (docs/performance.md); elsewhere these
+//! are made of them.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
+use crate::composed;
 use crate::conv::{PackedConv2d, output_size};
 use crate::cpu::conv::{Convolution, Form, Geometry};
 use crate::cpu::{as_f32, build};
@@ -49,8 +51,22 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor
     let (outputs, inputs, ..) = weight.dims4()?;
     let geometry = window.geometry(inputs, outputs, kernel(weight)?);
     let output = output_size(&geometry, xs)?;
+    if !xs.device().is_cpu() {
+        return Ok(composed::conv2d(xs, weight, window)?);
+    }
     let op = Forward { window, input: (height, width), output };
     Ok(xs.apply_op2(weight, op)?.permute((0, 3, 1, 2))?)
+}
+
+/// A convolution without bias by candle's ops: what [`conv2d`] is on other devices than the CPU.
+///
+/// # Shapes
+/// As [`conv2d`]; the result is contiguous.
+///
+/// # Errors
+/// candle's own, for other shapes.
+pub fn conv2d_by_candle(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor> {
+    Ok(composed::conv2d(xs, weight, window)?.contiguous()?)
 }
 
 /// The gradient of a convolution's input from that of its result.
@@ -70,6 +86,9 @@ pub fn conv2d_input_gradient(
     size: (usize, usize),
     window: ConvWindow,
 ) -> Result<Tensor> {
+    if !gradient.device().is_cpu() {
+        return Ok(composed::conv2d_input_gradient(gradient, weight, size, window)?);
+    }
     let kernel = kernel(weight)?;
     let padding = (kernel.0 - 1 - window.padding.0, kernel.1 - 1 - window.padding.1);
     let dilated = match window.stride {
@@ -115,6 +134,9 @@ pub fn conv2d_weight_gradient(
     if *gradient.shape() != expected {
         let (lhs, rhs) = (expected, gradient.shape().clone());
         return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "conv2d" }.into());
+    }
+    if !xs.device().is_cpu() {
+        return Ok(composed::conv2d_weight_gradient(xs, gradient, kernel, window)?);
     }
     let op = WeightGradient { geometry, shape: [n, inputs, height, width], output };
     Ok(xs.apply_op2_no_bwd(&gradient.permute((0, 2, 3, 1))?.contiguous()?, &op)?)

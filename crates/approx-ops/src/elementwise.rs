@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, InplaceOp3, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::cpu::composite::CompositeF32;
+use crate::cpu::composite::Composite;
 use crate::cpu::{self, map};
+#[cfg(feature = "cuda")]
+use crate::cuda::activation::{self, Affine};
 use crate::error::{Result, check_dtype};
+#[cfg(feature = "cuda")]
+use crate::kernels::CompositeParams;
 use crate::range::{RangeRecorder, RangeStats};
 
-/// The sum of two tensors, on all threads.
+/// The sum of two tensors; on the CPU, on all threads.
 ///
 /// # Shapes
-/// `xs` and `ys` have the same, and so has the result, in the memory order of `xs`.
+/// `xs` and `ys` have the same, and so has the result, on the CPU in the memory order of `xs`.
 ///
 /// # Errors
 /// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for other shapes.
@@ -23,6 +27,9 @@ pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
     if xs.shape() != ys.shape() {
         let (lhs, rhs) = (xs.shape().clone(), ys.shape().clone());
         return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "add" }.into());
+    }
+    if !xs.device().is_cpu() {
+        return Ok((xs.contiguous()? + ys.contiguous()?)?);
     }
     match dense_channels_last(xs)? {
         Some(dense) => Ok(dense.apply_op2_no_bwd(&ys.permute((0, 2, 3, 1))?, &Add)?.permute((0, 3, 1, 2))?),
@@ -36,6 +43,11 @@ pub(crate) fn dense_channels_last(xs: &Tensor) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     Ok(Some(xs.permute((0, 2, 3, 1))?).filter(Tensor::is_contiguous))
+}
+
+/// What an op takes: kernels on a GPU want contiguous tensors.
+pub(crate) fn for_device(xs: &Tensor) -> candle_core::Result<Tensor> {
+    if xs.device().is_cpu() { Ok(xs.clone()) } else { xs.contiguous() }
 }
 
 struct Add;
@@ -67,12 +79,12 @@ pub(crate) enum Function {
     Square,
     ReluAq,
     MinimaxRelu {
-        sign: Arc<CompositeF32>,
+        sign: Arc<Composite>,
         bound: f32,
     },
     /// As `MinimaxRelu` within the bound, as `Relu` outside.
     MinimaxReluWithin {
-        sign: Arc<CompositeF32>,
+        sign: Arc<Composite>,
         bound: f32,
     },
 }
@@ -110,13 +122,22 @@ macro_rules! with_map {
 }
 
 impl Function {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Relu => "relu",
             Self::Square => "square",
             Self::ReluAq => "relu_aq",
             Self::MinimaxRelu { .. } | Self::MinimaxReluWithin { .. } => "minimax_relu",
+        }
+    }
+
+    /// The composition in it, if there is one.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn sign(&self) -> Option<&Composite> {
+        match self {
+            Self::MinimaxRelu { sign, .. } | Self::MinimaxReluWithin { sign, .. } => Some(sign),
+            _ => None,
         }
     }
 
@@ -131,11 +152,171 @@ impl Function {
     /// Applies the function to `xs` and records its range.
     pub(crate) fn apply(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         check_dtype(self.name(), xs.dtype())?;
+        self.check_device(xs)?;
         let forward = Forward { function: self.clone(), recorder: recorder.clone() };
         if let Some(dense) = dense_channels_last(xs)? {
             return Ok(dense.apply_op1(forward)?.permute((0, 3, 1, 2))?);
         }
-        Ok(xs.apply_op1(forward)?)
+        Ok(for_device(xs)?.apply_op1(forward)?)
+    }
+
+    /// Refuses, with a typed error, what does not fit into a kernel's parameters.
+    fn check_device(&self, _xs: &Tensor) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(sign) = self.sign().filter(|_| _xs.device().is_cuda()) {
+            CompositeParams::<f32>::new(sign)?;
+        }
+        Ok(())
+    }
+
+    /// `xs ← f(xs · scale[c] + bias[c] + addend)`, as [`Activation::apply_in_place`](crate::Activation::apply_in_place).
+    pub(crate) fn apply_affine(
+        &self,
+        xs: &Tensor,
+        affine: &Tensor,
+        addend: Option<&Tensor>,
+        recorder: Option<&RangeRecorder>,
+    ) -> Result<()> {
+        for tensor in [Some(xs), Some(affine), addend].into_iter().flatten() {
+            check_dtype(self.name(), tensor.dtype())?;
+        }
+        self.check_device(xs)?;
+        let mismatch = |lhs: &Tensor, rhs: &Tensor| {
+            let (lhs, rhs) = (lhs.shape().clone(), rhs.shape().clone());
+            candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "activation" }
+        };
+        let channels = match *xs.dims() {
+            [_, count, ..] if affine.dims() == [count] || affine.dims() == [2, count] => {
+                Channels { count, inner: xs.dims()[2..].iter().product() }
+            }
+            _ => return Err(mismatch(xs, affine).into()),
+        };
+        let op = AffineInPlace { function: self, channels, recorder };
+        let affine = affine.contiguous()?;
+        match addend {
+            None => xs.inplace_op2(&affine, &op)?,
+            Some(addend) if addend.shape() == xs.shape() => {
+                xs.inplace_op3(&affine, &addend.contiguous()?, &op)?;
+            }
+            Some(addend) => return Err(mismatch(xs, addend).into()),
+        }
+        Ok(())
+    }
+}
+
+/// How the numbers of a tensor belong to channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Channels {
+    pub(crate) count: usize,
+    /// Numbers of a channel that lie side by side.
+    pub(crate) inner: usize,
+}
+
+/// `x ← f(x · scale[c] + bias[c] + addend)`.
+struct AffineInPlace<'a> {
+    function: &'a Function,
+    channels: Channels,
+    recorder: Option<&'a RangeRecorder>,
+}
+
+impl AffineInPlace<'_> {
+    fn on_cpu(
+        &self,
+        (values, layout): (&mut CpuStorage, &Layout),
+        (affine, affine_layout): (&CpuStorage, &Layout),
+        addend: Option<(&CpuStorage, &Layout)>,
+    ) -> candle_core::Result<()> {
+        let CpuStorage::F32(values) = values else { candle_core::bail!("expected float32 storage") };
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!(
+                "only a contiguous tensor is replaced by its activation, not one with strides {:?}",
+                layout.stride()
+            )
+        };
+        let Channels { count, inner } = self.channels;
+        let affine = cpu::dense(cpu::as_f32(affine)?, affine_layout);
+        let (scale, bias) = affine.split_at(affine.len() - count);
+        let addend = match addend {
+            Some((addend, layout)) => Some(cpu::dense(cpu::as_f32(addend)?, layout)),
+            None => None,
+        };
+        let of_plane = |(plane, values): (usize, &mut [f32])| {
+            let c = plane % count;
+            for x in &mut *values {
+                *x = scale.get(c).map_or(*x + bias[c], |scale| x.mul_add(*scale, bias[c]));
+            }
+            for (x, y) in values.iter_mut().zip(addend.iter().flat_map(|addend| &addend[plane * inner..])) {
+                *x += y;
+            }
+            self.function.apply_in_place(values)
+        };
+        let planes = values[start..end].par_chunks_mut(inner.max(1)).enumerate();
+        let range = planes.map(of_plane).reduce(RangeStats::default, RangeStats::merge);
+        if let Some(recorder) = self.recorder {
+            recorder.record(range);
+        }
+        Ok(())
+    }
+}
+
+impl InplaceOp2 for AffineInPlace<'_> {
+    fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        self.on_cpu((values, layout), (affine, affine_layout), None)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        values: &mut candle_core::CudaStorage,
+        layout: &Layout,
+        affine: &candle_core::CudaStorage,
+        affine_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let affine = Affine { numbers: (affine, affine_layout), channels: self.channels };
+        activation::in_place(self.function, (values, layout), &affine, None, self.recorder)
+    }
+}
+
+impl InplaceOp3 for AffineInPlace<'_> {
+    fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+        addend: &CpuStorage,
+        addend_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        self.on_cpu((values, layout), (affine, affine_layout), Some((addend, addend_layout)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        values: &mut candle_core::CudaStorage,
+        layout: &Layout,
+        affine: &candle_core::CudaStorage,
+        affine_layout: &Layout,
+        addend: &candle_core::CudaStorage,
+        addend_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let affine = Affine { numbers: (affine, affine_layout), channels: self.channels };
+        let addend = Some((addend, addend_layout));
+        activation::in_place(self.function, (values, layout), &affine, addend, self.recorder)
     }
 }
 
@@ -149,7 +330,14 @@ impl Function {
 impl Function {
     /// The gradient of the input from that of the result.
     pub(crate) fn gradient(&self, xs: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        xs.apply_op2_no_bwd(gradient, &Backward(self.clone()))
+        if xs.device().is_cpu() {
+            return xs.apply_op2_no_bwd(gradient, &Backward(self.clone()));
+        }
+        if xs.shape() != gradient.shape() {
+            let (lhs, rhs) = (xs.shape().clone(), gradient.shape().clone());
+            return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: self.name() });
+        }
+        xs.contiguous()?.apply_op2_no_bwd(&gradient.contiguous()?, &Backward(self.clone()))
     }
 
     /// Whether it is an approximation on a range.
@@ -188,6 +376,16 @@ impl CustomOp1 for Forward {
         Ok((CpuStorage::F32(outputs), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let outputs = activation::forward(&self.function, (storage, layout), &self.recorder)?;
+        Ok((outputs, layout.shape().clone()))
+    }
+
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
         Ok(Some(self.function.gradient(arg, grad_res)?))
     }
@@ -220,5 +418,16 @@ impl CustomOp2 for Backward {
             }
         }
         Ok((CpuStorage::F32(gradients), inputs_layout.shape().clone()))
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        inputs: &candle_core::CudaStorage,
+        inputs_layout: &Layout,
+        gradients: &candle_core::CudaStorage,
+        gradients_layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let result = activation::gradient(&self.0, (inputs, inputs_layout), (gradients, gradients_layout))?;
+        Ok((result, inputs_layout.shape().clone()))
     }
 }

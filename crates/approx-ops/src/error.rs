@@ -60,6 +60,24 @@ pub enum OpError {
         /// Rows and columns added at each side.
         padding: (usize, usize),
     },
+    /// A composition that does not fit into what a CUDA kernel can be given.
+    #[error("a composition of {components} components; on CUDA there can be {limit}, of degree 63 at most")]
+    LongComposition {
+        /// Its components.
+        components: usize,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A single image, or channel of it, that is too large for a CUDA kernel.
+    #[error("{op}: {numbers} numbers of one image; on CUDA there can be {limit}")]
+    LargeImage {
+        /// The op's name.
+        op: &'static str,
+        /// Its numbers.
+        numbers: usize,
+        /// How many there can be.
+        limit: usize,
+    },
     /// Instructions that this processor does not have.
     #[error("this processor has no {requested}; it has {}", available.join(", "))]
     UnsupportedSimd {
@@ -75,6 +93,17 @@ pub enum OpError {
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = OpError> = std::result::Result<T, E>;
+
+/// An error that passes through candle, which keeps its text only.
+#[cfg(feature = "cuda")]
+impl From<OpError> for candle_core::Error {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Candle(error) => error,
+            error => candle_core::Error::wrap(error),
+        }
+    }
+}
 
 /// `bound` as float32 if it is positive, finite and neither overflows nor vanishes there.
 pub(crate) fn check_bound(bound: f64) -> Result<f32> {

@@ -1,7 +1,8 @@
 //! candle custom ops that replace ReLU and max-pooling by what homomorphic encryption can evaluate.
 //!
 //! The polynomials are those of Lee et al. (arXiv 2105.10879), from the crate [`minimax_coeffs`]. All ops take
-//! and give float32 tensors of any strides, run forward and backward, and measure the largest `|x|` they saw in
+//! and give float32 tensors of any strides, run forward and backward, on the CPU and with the feature `cuda` on
+//! NVIDIA GPUs, and measure the largest `|x|` they saw in
 //! the same pass: a value outside the range of approximation is never evaluated silently.
 //!
 //! | module | what |
@@ -12,8 +13,8 @@
 //! | [`noise`] | [`NoisyRelu`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
 //! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
-//! | [`conv_gradient`] | [`conv2d()`]: convolution for training on the CPU, with its gradients |
-//! | [`batch_norm`] | [`BatchNorm`]: for training on the CPU, with the activation behind it |
+//! | [`conv_gradient`] | [`conv2d()`]: convolution for training, with its gradients |
+//! | [`batch_norm`] | [`BatchNorm`]: for training, with the activation behind it |
 //! | [`avg_pool`] | [`avg_pool_3x3`]: with padding, for inference on the CPU |
 //! | [`subsample`](mod@subsample) | the shortcut of CIFAR-10's ResNets, for the CPU |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
@@ -39,11 +40,16 @@
 pub mod activation;
 pub mod avg_pool;
 pub mod batch_norm;
+mod composed;
 pub mod conv;
 pub mod conv_gradient;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod elementwise;
 mod error;
+#[cfg(any(feature = "cuda", test))]
+mod kernels;
 pub mod max_pool;
 pub mod noise;
 pub mod quadratic;
@@ -54,11 +60,13 @@ pub mod simd;
 pub mod sketch;
 pub mod subsample;
 
-pub use activation::Activation;
+pub use activation::{Activation, Precision};
 pub use avg_pool::avg_pool_3x3;
 pub use batch_norm::{BatchNorm, BatchNormGradients, BatchStatistics};
 pub use conv::PackedConv2d;
-pub use conv_gradient::{ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient};
+pub use conv_gradient::{
+    ConvWindow, conv2d, conv2d_by_candle, conv2d_input_gradient, conv2d_weight_gradient,
+};
 pub use elementwise::add;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use minimax_coeffs::{Alpha, CompositeSign};
 
-use crate::cpu::composite::CompositeF32;
+use crate::activation::Precision;
+use crate::cpu::composite::Composite;
 use crate::cpu::pool::{Max, Pooling};
 use crate::cpu::{as_f32, dense};
-use crate::elementwise::dense_channels_last;
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::elementwise::{dense_channels_last, for_device};
 use crate::error::{OpError, Result, check_bound, check_dtype};
+#[cfg(feature = "cuda")]
+use crate::kernels::{CompositeParams, Maximum, Planes};
 use crate::range::RangeRecorder;
 use crate::reference::scale;
 
@@ -107,12 +112,12 @@ pub fn max_pool_gradient(xs: &Tensor, spec: &PoolSpec, gradient: &Tensor) -> Res
 /// tournament in row-major window order. Padding counts as zero, also where ceil mode adds a row or column.
 ///
 /// # Accuracy
-/// In float32, within 1e-5 · B of the float64 tournament (achieved: docs/numerics.md).
+/// In float32, within 1e-5 · B of the float64 tournament (achieved: docs/numerics.md), on the CPU as on CUDA.
 ///
 /// A value outside `[-B, B]` gives a meaningless result, and the recorder tells.
 #[derive(Debug, Clone)]
 pub struct MinimaxMaxPool {
-    sign: Arc<CompositeF32>,
+    sign: Arc<Composite>,
     c: f64,
     bound: f32,
     spec: PoolSpec,
@@ -136,7 +141,7 @@ impl MinimaxMaxPool {
     pub fn from_composite(sign: &CompositeSign, epsilon: f64, bound: f64, spec: PoolSpec) -> Result<Self> {
         Ok(Self {
             bound: check_bound(bound)?,
-            sign: Arc::new(CompositeF32::new(sign)),
+            sign: Arc::new(Composite::new(sign)),
             c: scale(epsilon, bound, &spec),
             spec,
             exact_outside: false,
@@ -148,6 +153,12 @@ impl MinimaxMaxPool {
     #[must_use]
     pub fn with_exact_outside(self) -> Self {
         Self { exact_outside: true, ..self }
+    }
+
+    /// The same, evaluated in another precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { sign: Arc::new(self.sign.with_precision(precision)), ..self }
     }
 
     /// `B`.
@@ -185,7 +196,7 @@ impl MinimaxMaxPool {
 #[derive(Clone)]
 enum Kind {
     Exact,
-    Minimax { sign: Arc<CompositeF32>, c: f64, exact_outside: bool },
+    Minimax { sign: Arc<Composite>, c: f64, exact_outside: bool },
 }
 
 impl Kind {
@@ -214,6 +225,7 @@ impl Kind {
 
     fn gradient(self, xs: &Tensor, spec: PoolSpec, gradient: &Tensor) -> Result<Tensor> {
         let (op, dense) = self.op(xs, spec, f32::MAX)?;
+        let gradient = &for_device(gradient)?;
         Ok(match op.channels_last {
             true => {
                 let gradient = gradient.permute((0, 2, 3, 1))?;
@@ -228,10 +240,16 @@ impl Kind {
         check_dtype(self.name(), xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
         let output = spec.checked_output_size(height, width)?;
-        let dense = dense_channels_last(xs)?;
+        #[cfg(feature = "cuda")]
+        if let Self::Minimax { sign, .. } = &self
+            && xs.device().is_cuda()
+        {
+            CompositeParams::<f32>::new(sign)?;
+        }
+        let dense = if xs.device().is_cpu() { dense_channels_last(xs)? } else { None };
         let (shape, channels_last) = ([n, c, height, width], dense.is_some());
         let op = Op { kind: self, spec, bound, shape, output, channels_last };
-        Ok((op, dense.unwrap_or_else(|| xs.clone())))
+        Ok((op, dense.map_or_else(|| for_device(xs), Ok)?))
     }
 }
 
@@ -251,6 +269,20 @@ impl Op {
     fn pooling(&self) -> Pooling<'_> {
         let Op { spec, bound, shape, output, .. } = *self;
         Pooling { spec, max: self.kind.max(), bound, shape, output }
+    }
+
+    /// The same as it is on a GPU.
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self) -> cuda::max_pool::Pooling<'_> {
+        let Op { spec, bound, shape: [n, c, height, width], output, .. } = *self;
+        let max = match &self.kind {
+            Kind::Exact => Maximum { sign: None, c: 0.0, exact_outside: false },
+            Kind::Minimax { sign, c, exact_outside } => {
+                Maximum { sign: Some(sign), c: *c as f32, exact_outside: *exact_outside }
+            }
+        };
+        let planes = Planes { count: n * c, input: (height, width), output };
+        cuda::max_pool::Pooling { name: self.kind.name(), spec, max, bound, planes }
     }
 }
 
@@ -279,8 +311,19 @@ impl CustomOp1 for Forward {
         Ok((CpuStorage::F32(outputs), Shape::from(shape)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let Forward(op, recorder) = self;
+        let outputs = op.on_cuda().forward((storage, layout), recorder)?;
+        Ok((outputs, Shape::from((op.shape[0], op.shape[1], op.output.0, op.output.1))))
+    }
+
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad_res: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(arg.apply_op2_no_bwd(grad_res, &Backward(self.0.clone()))?))
+        Ok(Some(arg.apply_op2_no_bwd(&for_device(grad_res)?, &Backward(self.0.clone()))?))
     }
 }
 
@@ -305,6 +348,18 @@ impl CustomOp2 for Backward {
             false => self.0.pooling().backward(inputs, inputs_layout, &gradients),
         };
         Ok((CpuStorage::F32(result), inputs_layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        inputs: &candle_core::CudaStorage,
+        inputs_layout: &Layout,
+        gradients: &candle_core::CudaStorage,
+        gradients_layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let result = self.0.on_cuda().backward((inputs, inputs_layout), (gradients, gradients_layout))?;
+        Ok((result, inputs_layout.shape().clone()))
     }
 }
 

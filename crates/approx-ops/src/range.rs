@@ -7,7 +7,11 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::Tensor;
+#[cfg(feature = "cuda")]
+use candle_core::cuda_backend::CudaDevice;
 
+#[cfg(feature = "cuda")]
+use crate::cuda::slots::Slot;
 use crate::noise::Excursions;
 use crate::sketch::Sketch;
 
@@ -50,6 +54,9 @@ fn is_out_of_range(x: f32, bound: f32) -> bool {
 }
 
 /// Collects the [`RangeStats`] of one place in a network. Clones share what they collect.
+///
+/// Kernels on a GPU write to a slot there, which nothing waits for until [`take`](Self::take) is called: of any recorder,
+/// for the slots of a device are read together.
 #[derive(Debug, Clone, Default)]
 pub struct RangeRecorder(Arc<Recorded>);
 
@@ -58,6 +65,9 @@ struct Recorded {
     stats: Mutex<RangeStats>,
     sketch: RwLock<Option<Mutex<Sketch>>>,
     excursions: Mutex<Vec<Excursions>>,
+    /// On a GPU, once one was used.
+    #[cfg(feature = "cuda")]
+    slot: Mutex<Option<Slot>>,
 }
 
 impl RangeRecorder {
@@ -116,9 +126,32 @@ impl RangeRecorder {
         sketch.map(|sketch| sketch.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was recorded since the last call, and forgets it.
+    /// What was recorded since the last call, and forgets it. Where a GPU fails to tell, that is no number and out of
+    /// range; whatever is done with that GPU next gives its error.
     pub fn take(&self) -> RangeStats {
+        #[cfg(feature = "cuda")]
+        if let Some(slot) = &*self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.record(slot.take().unwrap_or(RangeStats { max_abs: f32::NAN, out_of_range: 1 }));
+        }
         std::mem::take(&mut *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Calls `launch` with the address of the device's slots and the index of this recorder's.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn write_on<T>(
+        &self,
+        device: &CudaDevice,
+        launch: impl FnOnce(u64, u32) -> candle_core::Result<T>,
+    ) -> candle_core::Result<T> {
+        let mut slot = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(elsewhere) = slot.take_if(|slot| !slot.is_on(device)) {
+            self.record(elsewhere.take()?);
+        }
+        let slot = match &mut *slot {
+            Some(slot) => slot,
+            empty => empty.insert(Slot::new(device)?),
+        };
+        slot.write(launch)
     }
 }
 
@@ -147,6 +180,21 @@ impl RangePenalty {
         }
         f64::from(self.weight) * sum
     }
+
+    /// The same with tensors, on their device.
+    ///
+    /// # Shapes
+    /// `values` and `gradients` have the same, and so has the new gradient.
+    ///
+    /// # Errors
+    /// candle's, for other shapes.
+    pub fn add_gradient_to(&self, values: &Tensor, gradients: &Tensor) -> candle_core::Result<(Tensor, f64)> {
+        let (bound, weight) = (f64::from(self.bound), f64::from(self.weight));
+        let excess = values.abs()?.affine(1.0 / bound, -f64::from(Self::FREE))?.relu()?;
+        let sum: f32 = excess.sqr()?.sum_all()?.to_scalar()?;
+        let own = (excess * values.sign()?)?.affine(2.0 * weight / bound, 0.0)?;
+        Ok(((gradients + own)?, weight * f64::from(sum)))
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +209,19 @@ mod tests {
         assert!(seen.merge(RangeStats::of(&[9.0], 10.0)).max_abs.is_nan());
         assert_eq!(RangeStats::of(&[f32::INFINITY], f32::MAX).out_of_range, 1);
         assert_eq!(RangeStats::of(&[], 1.0), RangeStats::default());
+    }
+
+    #[test]
+    fn penalties_of_tensors_are_those_of_numbers() {
+        let penalty = RangePenalty { bound: 2.0, weight: 0.25 };
+        let (values, mut gradients) = ([0.5, -1.9, 1.79, 7.0, -30.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
+        let tensor = |values: &[f32]| Tensor::new(values, &candle_core::Device::Cpu).unwrap();
+        let (actual, sum) = penalty.add_gradient_to(&tensor(&values), &tensor(&gradients)).unwrap();
+        let expected = penalty.add_gradient(&values, &mut gradients);
+        assert!((sum - expected).abs() < 1e-5 * expected, "{sum}, not {expected}");
+        for (a, e) in actual.to_vec1::<f32>().unwrap().iter().zip(gradients) {
+            assert!((a - e).abs() < 1e-5, "{a}, not {e}");
+        }
     }
 
     #[test]

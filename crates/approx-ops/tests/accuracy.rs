@@ -1,9 +1,15 @@
-//! Values against independent truth: golden files, the float64 composite, the exact maximum.
+//! Values against independent truth: golden files, the float64 composite, the exact maximum. On each device.
 
-use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, reference};
+mod devices;
+
+use approx_ops::{
+    MinimaxMaxPool, MinimaxRelu, PoolSpec, Precision, RangeRecorder, SimdLevel, max_pool, reference,
+};
 use candle_core::{Device, Tensor};
 use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial, TableFile};
 use serde::Deserialize;
+
+use devices::devices;
 
 #[derive(Deserialize)]
 struct ReluCase {
@@ -27,9 +33,9 @@ struct PoolCase {
     y: Vec<f64>,
 }
 
-fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
+fn tensor(values: &[f64], shape: &[usize], device: &Device) -> Tensor {
     let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    Tensor::from_vec(values, shape, device).unwrap()
 }
 
 fn largest_difference(actual: &Tensor, expected: &[f64]) -> f64 {
@@ -47,23 +53,50 @@ fn every_simd_level_is_accurate() {
     for level in SimdLevel::available() {
         SimdLevel::force(level).unwrap();
         println!("{level}");
-        relu_agrees_with_golden_values();
-        relu_is_within_a_sixteenth_of_two_to_minus_alpha();
-        generated_relu_is_about_as_accurate_as_its_file_says();
-        relu_without_an_adapted_form_is_accurate();
-        max_pool_agrees_with_golden_values();
-        exact_max_pool_agrees_with_the_reference();
+        is_accurate(&Device::Cpu);
+    }
+    for device in devices().into_iter().filter(|device| !device.is_cpu()) {
+        println!("{:?}", device.location());
+        is_accurate(&device);
     }
 }
 
-fn relu_agrees_with_golden_values() {
+fn is_accurate(device: &Device) {
+    relu_agrees_with_golden_values(device);
+    relu_is_within_a_sixteenth_of_two_to_minus_alpha(device);
+    generated_relu_is_about_as_accurate_as_its_file_says(device);
+    relu_without_an_adapted_form_is_accurate(device);
+    max_pool_agrees_with_golden_values(device);
+    exact_max_pool_agrees_with_the_reference(device);
+    double_precision_loses_what_rounding_the_result_loses(device);
+}
+
+fn double_precision_loses_what_rounding_the_result_loses(device: &Device) {
+    let grid: Vec<f32> = (-20_000..=20_000).map(|i| i as f32 / 1000.0).collect();
+    let xs = Tensor::new(grid.as_slice(), device).unwrap();
+    let mut worst = 0f64;
+    for alpha in Alpha::all() {
+        let sign = CompositeSign::published(alpha);
+        let expected: Vec<f64> = grid.iter().map(|&x| sign.relu(f64::from(x), 20.0)).collect();
+        let relu = MinimaxRelu::new(alpha, 20.0).unwrap().with_precision(Precision::Double);
+        let actual = relu.forward(&xs, &RangeRecorder::default()).unwrap();
+        let error = largest_difference(&actual, &expected) / 20.0;
+        assert!(error < 2f64.powi(-23), "alpha {alpha}: {error:e} B");
+        worst = worst.max(error);
+    }
+    println!("  relu in float64: at most {worst:.2e} B");
+}
+
+fn relu_agrees_with_golden_values(device: &Device) {
     let cases: Vec<ReluCase> = serde_json::from_str(include_str!("golden/relu.json")).unwrap();
     assert_eq!(cases.len(), 33);
     let mut worst = 0f64;
     for ReluCase { alpha, bound, x, y } in cases {
         let recorder = RangeRecorder::default();
-        let actual =
-            MinimaxRelu::new(alpha, bound).unwrap().forward(&tensor(&x, &[x.len()]), &recorder).unwrap();
+        let actual = MinimaxRelu::new(alpha, bound)
+            .unwrap()
+            .forward(&tensor(&x, &[x.len()], device), &recorder)
+            .unwrap();
         let error = largest_difference(&actual, &y) / bound;
         assert!(error < 1e-5, "alpha {alpha}, B {bound}: {error:e} B");
         worst = worst.max(error);
@@ -72,12 +105,12 @@ fn relu_agrees_with_golden_values() {
     println!("  golden relu: at most {worst:.2e} B");
 }
 
-fn relu_is_within_a_sixteenth_of_two_to_minus_alpha() {
+fn relu_is_within_a_sixteenth_of_two_to_minus_alpha(device: &Device) {
     const POINTS: usize = 1_000_001;
     for alpha in Alpha::all() {
         let sign = CompositeSign::published(alpha);
         for bound in [1.0, 20.0, 100.0] {
-            let error = relu_error(sign, bound, POINTS);
+            let error = relu_error(sign, bound, POINTS, device);
             assert!(error <= alpha.epsilon() / 16.0, "alpha {alpha}, B {bound}: {error:e} B");
             if bound == 20.0 {
                 println!("  relu, alpha {alpha}: at most {error:.2e} B");
@@ -88,19 +121,19 @@ fn relu_is_within_a_sixteenth_of_two_to_minus_alpha() {
 
 /// The largest error of ReLU in units of the bound, on a uniform grid and on one that is dense around zero, where the
 /// approximation is steepest.
-fn relu_error(sign: &CompositeSign, bound: f64, points: usize) -> f64 {
+fn relu_error(sign: &CompositeSign, bound: f64, points: usize, device: &Device) -> f64 {
     let grid: Vec<f32> = (0..points)
         .map(|i| i as f64 / (points - 1) as f64 * 2.0 - 1.0)
         .flat_map(|z| [z, z * z * z])
         .map(|z| (z * bound) as f32)
         .collect();
     let expected: Vec<f64> = grid.iter().map(|&x| sign.relu(f64::from(x), bound)).collect();
-    let xs = Tensor::new(grid, &Device::Cpu).unwrap();
+    let xs = Tensor::new(grid, device).unwrap();
     let relu = MinimaxRelu::from_composite(sign, bound).unwrap();
     largest_difference(&relu.forward(&xs, &RangeRecorder::default()).unwrap(), &expected) / bound
 }
 
-fn generated_relu_is_about_as_accurate_as_its_file_says() {
+fn generated_relu_is_about_as_accurate_as_its_file_says(device: &Device) {
     let file = TableFile::parse(include_str!("../../minimax-coeffs/tables/eta_1e-6.json")).unwrap();
     let mut adapted = 0;
     for alpha in file.alphas() {
@@ -108,26 +141,26 @@ fn generated_relu_is_about_as_accurate_as_its_file_says() {
         let sign = table.composite().unwrap();
         adapted += usize::from(sign.adapted().is_some());
         // B = 1 as in the file: where the approximation is steep at B, the rounding of 1 / B alone does more.
-        let error = relu_error(&sign, 1.0, 20_001);
+        let error = relu_error(&sign, 1.0, 20_001, device);
         let allowed = (table.target.error() / 16.0).max(3.0 * table.float32.nested);
         assert!(error <= allowed, "alpha {alpha}, {:?}: {error:e} B, allowed {allowed:e}", sign.degrees());
     }
     println!("  generated relu: {adapted} of {} with adapted coefficients", file.alphas().len());
 }
 
-fn relu_without_an_adapted_form_is_accurate() {
+fn relu_without_an_adapted_form_is_accurate(device: &Device) {
     for bits in [6, 10, 14] {
         let alpha = Alpha::new(bits).unwrap();
         let components = CompositeSign::published(alpha).components();
         let sign = [&[OddPolynomial::new(vec![1.0])], components].concat();
         let sign = CompositeSign::new(sign).unwrap();
         assert_eq!(sign.adapted(), None, "degree 1 has no such form");
-        let error = relu_error(&sign, 20.0, 100_001);
+        let error = relu_error(&sign, 20.0, 100_001, device);
         assert!(error <= alpha.epsilon() / 16.0, "alpha {alpha}: {error:e} B");
     }
 }
 
-fn max_pool_agrees_with_golden_values() {
+fn max_pool_agrees_with_golden_values(device: &Device) {
     let cases: Vec<PoolCase> = serde_json::from_str(include_str!("golden/max_pool.json")).unwrap();
     assert_eq!(cases.len(), 48);
     let mut worst = 0f64;
@@ -135,7 +168,7 @@ fn max_pool_agrees_with_golden_values() {
         let PoolCase { alpha, bound, kernel, stride, padding, ceil_mode, x_shape, x, y_shape, y } = case;
         let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
         let recorder = RangeRecorder::default();
-        let xs = tensor(&x, &x_shape);
+        let xs = tensor(&x, &x_shape, device);
         let actual = MinimaxMaxPool::new(alpha, bound, spec).unwrap().forward(&xs, &recorder).unwrap();
         assert_eq!(actual.dims(), y_shape);
         let error = largest_difference(&actual, &y) / bound;
@@ -158,7 +191,7 @@ fn max_pool_agrees_with_golden_values() {
     println!("  golden max-pooling: at most {worst:.2e} B");
 }
 
-fn exact_max_pool_agrees_with_the_reference() {
+fn exact_max_pool_agrees_with_the_reference(device: &Device) {
     for (kernel, stride, padding, ceil_mode) in [
         (2, 2, 0, false),
         (2, 2, 0, true),
@@ -170,6 +203,7 @@ fn exact_max_pool_agrees_with_the_reference() {
         let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
         for (height, width) in [(7, 9), (8, 8), (3, 40), (33, 5)] {
             let xs = Tensor::randn(-3f32, 1.0, (2, 3, height, width), &Device::Cpu).unwrap();
+            let xs = xs.to_device(device).unwrap();
             let images: Vec<f32> = xs.flatten_all().unwrap().to_vec1().unwrap();
             let expected: Vec<f64> = images
                 .chunks(height * width)

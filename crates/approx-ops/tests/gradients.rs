@@ -1,4 +1,6 @@
-//! Gradients against finite differences of the float64 truth.
+//! Gradients against finite differences of the float64 truth, on each device.
+
+mod devices;
 
 use approx_ops::{
     MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, reference, relu, relu_aq, square,
@@ -6,12 +8,14 @@ use approx_ops::{
 use candle_core::{Device, Tensor, Var};
 use minimax_coeffs::{Alpha, CompositeSign};
 
+use devices::devices;
+
 /// The gradient of `Σ w_i f(x)_i` with weights that differ, so that no gradient can be in another's place.
 fn gradient(xs: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> (Vec<f32>, Vec<f64>) {
     let var = Var::from_tensor(xs).unwrap();
     let ys = f(var.as_tensor());
     let weights: Vec<f32> = (0..ys.elem_count()).map(weight).map(|w| w as f32).collect();
-    let weights = Tensor::from_vec(weights, ys.shape(), &Device::Cpu).unwrap();
+    let weights = Tensor::from_vec(weights, ys.shape(), ys.device()).unwrap();
     let gradients = (ys * weights).unwrap().sum_all().unwrap().backward().unwrap();
     let gradient = gradients.get(&var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let xs: Vec<f32> = xs.flatten_all().unwrap().to_vec1().unwrap();
@@ -38,10 +42,16 @@ fn check(name: &str, actual: &[f32], xs: &[f64], tolerance: f64, sum: impl Fn(&[
     }
 }
 
-fn check_elementwise(name: &str, f: impl Fn(&Tensor) -> Tensor, truth: impl Fn(f64) -> f64, tolerance: f64) {
+fn check_elementwise(
+    device: &Device,
+    name: &str,
+    f: impl Fn(&Tensor) -> Tensor,
+    truth: impl Fn(f64) -> f64,
+    tolerance: f64,
+) {
     // No point at 0, where ReLU has no derivative; 331 is no multiple of a vector's length.
     let xs: Vec<f32> = (0..331).map(|i| (i as f32 - 165.3) / 165.5 * 10.0).collect();
-    let xs = Tensor::new(xs, &Device::Cpu).unwrap();
+    let xs = Tensor::new(xs, device).unwrap();
     let (actual, xs) = gradient(&xs, f);
     check(name, &actual, &xs, tolerance, |xs| {
         xs.iter().enumerate().map(|(i, x)| weight(i) * truth(*x)).sum()
@@ -50,25 +60,39 @@ fn check_elementwise(name: &str, f: impl Fn(&Tensor) -> Tensor, truth: impl Fn(f
 
 #[test]
 fn elementwise_gradients_are_those_of_finite_differences() {
+    devices().iter().for_each(elementwise_gradients_are_those_of_finite_differences_on);
+}
+
+fn elementwise_gradients_are_those_of_finite_differences_on(device: &Device) {
     let recorder = RangeRecorder::default();
-    check_elementwise("relu", |x| relu(x, &recorder).unwrap(), |x| x.max(0.0), 1e-4);
-    check_elementwise("square", |x| square(x, &recorder).unwrap(), |x| x * x, 1e-4);
-    check_elementwise("relu_aq", |x| relu_aq(x, &recorder).unwrap(), |x| x * x / 8.0 + x / 2.0 + 0.25, 1e-4);
+    check_elementwise(device, "relu", |x| relu(x, &recorder).unwrap(), |x| x.max(0.0), 1e-4);
+    check_elementwise(device, "square", |x| square(x, &recorder).unwrap(), |x| x * x, 1e-4);
+    check_elementwise(
+        device,
+        "relu_aq",
+        |x| relu_aq(x, &recorder).unwrap(),
+        |x| x * x / 8.0 + x / 2.0 + 0.25,
+        1e-4,
+    );
     for alpha in [4, 7, 10].map(|bits| Alpha::new(bits).unwrap()) {
         let op = MinimaxRelu::new(alpha, 10.0).unwrap();
         let sign = CompositeSign::published(alpha);
         let truth = |x| sign.relu(x, 10.0);
-        check_elementwise("minimax", |x| op.forward(x, &recorder).unwrap(), truth, 1e-3);
+        check_elementwise(device, "minimax", |x| op.forward(x, &recorder).unwrap(), truth, 1e-3);
     }
 }
 
 #[test]
 fn relu_gradient_follows_the_float64_derivative_at_every_alpha() {
+    devices().iter().for_each(relu_gradient_follows_the_float64_derivative_at_every_alpha_on);
+}
+
+fn relu_gradient_follows_the_float64_derivative_at_every_alpha_on(device: &Device) {
     for alpha in Alpha::all() {
         let sign = CompositeSign::published(alpha);
         let op = MinimaxRelu::new(alpha, 10.0).unwrap();
         let xs: Vec<f32> = (0..20_001).map(|i| (i as f32 - 10_000.0) / 1_000.0).collect();
-        let xs = Tensor::new(xs, &Device::Cpu).unwrap();
+        let xs = Tensor::new(xs, device).unwrap();
         let var = Var::from_tensor(&xs).unwrap();
         let ys = op.forward(var.as_tensor(), &RangeRecorder::default()).unwrap();
         let gradients = ys.sum_all().unwrap().backward().unwrap();
@@ -88,8 +112,12 @@ fn relu_gradient_follows_the_float64_derivative_at_every_alpha() {
 
 #[test]
 fn max_pool_gradients_are_those_of_finite_differences() {
+    devices().iter().for_each(max_pool_gradients_are_those_of_finite_differences_on);
+}
+
+fn max_pool_gradients_are_those_of_finite_differences_on(device: &Device) {
     let (n, c, height, width) = (2, 2, 5, 6);
-    let xs = Tensor::rand(-8f32, 8.0, (n, c, height, width), &Device::Cpu).unwrap();
+    let xs = Tensor::rand(-8f32, 8.0, (n, c, height, width), device).unwrap();
     let recorder = RangeRecorder::default();
     for (kernel, stride, padding, ceil_mode) in
         [(2, 2, 0, false), (2, 2, 0, true), (3, 2, 1, false), (3, 2, 0, true), (3, 1, 1, false)]

@@ -1,11 +1,16 @@
-//! Strides, ranges, NaN, and inputs that are refused.
+//! Strides, ranges, NaN, and inputs that are refused, on each device.
+
+mod devices;
 
 use approx_ops::{
-    MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, relu, relu_aq, square,
+    Activation, MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, relu, relu_aq,
+    square,
 };
 use candle_core::{DType, Device, Tensor};
 use minimax_coeffs::Alpha;
 use proptest::prelude::*;
+
+use devices::devices;
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
@@ -13,8 +18,12 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 
 #[test]
 fn any_strides_give_what_contiguous_tensors_give() {
+    devices().iter().for_each(any_strides_give_what_contiguous_tensors_give_on);
+}
+
+fn any_strides_give_what_contiguous_tensors_give_on(device: &Device) {
     let range = RangeRecorder::default();
-    let xs = Tensor::randn(0f32, 2.0, (3, 4, 10, 12), &Device::Cpu).unwrap();
+    let xs = Tensor::randn(0f32, 2.0, (3, 4, 10, 12), device).unwrap();
     let views = [
         xs.clone(),
         xs.transpose(2, 3).unwrap(),
@@ -41,7 +50,7 @@ fn any_strides_give_what_contiguous_tensors_give() {
         for view in &views {
             // `force_contiguous` would do, but a round trip through a plain vector trusts nothing of candle.
             let nested: Vec<f32> = values(view);
-            let copy = Tensor::from_vec(nested, view.shape(), &Device::Cpu).unwrap();
+            let copy = Tensor::from_vec(nested, view.shape(), device).unwrap();
             range.take();
             let expected = (values(&op(&copy)), range.take());
             let actual = (values(&op(view)), range.take());
@@ -52,6 +61,10 @@ fn any_strides_give_what_contiguous_tensors_give() {
 
 #[test]
 fn offenders_are_counted_and_nan_is_caught() {
+    devices().iter().for_each(offenders_are_counted_and_nan_is_caught_on);
+}
+
+fn offenders_are_counted_and_nan_is_caught_on(device: &Device) {
     let relu = MinimaxRelu::new(Alpha::MAX, 2.0).unwrap();
     let range = RangeRecorder::default();
     for (extra, max_abs, out_of_range) in [
@@ -65,7 +78,7 @@ fn offenders_are_counted_and_nan_is_caught() {
         for place in [0, 5, 1_000, 16_384, 39_999] {
             let mut xs = vec![1.5f32; 40_000];
             xs[place] = extra;
-            relu.forward(&Tensor::new(xs, &Device::Cpu).unwrap(), &range).unwrap();
+            relu.forward(&Tensor::new(xs, device).unwrap(), &range).unwrap();
             let seen = range.take();
             assert_eq!(seen.max_abs.to_bits() & 0x7fff_ffff, max_abs.to_bits(), "{extra} at {place}");
             assert_eq!(seen.out_of_range, out_of_range, "{extra} at {place}");
@@ -75,9 +88,13 @@ fn offenders_are_counted_and_nan_is_caught() {
 
 #[test]
 fn pooling_sees_values_that_no_window_covers() {
+    devices().iter().for_each(pooling_sees_values_that_no_window_covers_on);
+}
+
+fn pooling_sees_values_that_no_window_covers_on(device: &Device) {
     let mut image = vec![1f32; 25];
     image[24] = 70.0; // the last row and column of 5×5 fall out of 2×2 windows
-    let xs = Tensor::from_vec(image, (1, 1, 5, 5), &Device::Cpu).unwrap();
+    let xs = Tensor::from_vec(image, (1, 1, 5, 5), device).unwrap();
     let range = RangeRecorder::default();
     let spec = PoolSpec::new(2, 2, 0).unwrap();
     MinimaxMaxPool::new(Alpha::MAX, 50.0, spec).unwrap().forward(&xs, &range).unwrap();
@@ -86,7 +103,11 @@ fn pooling_sees_values_that_no_window_covers() {
 
 #[test]
 fn exact_ops_hand_nan_on() {
-    let xs = Tensor::from_vec(vec![1f32, f32::NAN, 3.0, 2.0], (1, 1, 2, 2), &Device::Cpu).unwrap();
+    devices().iter().for_each(exact_ops_hand_nan_on_on);
+}
+
+fn exact_ops_hand_nan_on_on(device: &Device) {
+    let xs = Tensor::from_vec(vec![1f32, f32::NAN, 3.0, 2.0], (1, 1, 2, 2), device).unwrap();
     let range = RangeRecorder::default();
     assert!(values(&max_pool(&xs, &PoolSpec::new(2, 2, 0).unwrap(), &range).unwrap())[0].is_nan());
     assert_eq!(range.take().out_of_range, 1);
@@ -111,6 +132,58 @@ fn bad_inputs_are_named() {
     let other = if cfg!(target_arch = "x86_64") { SimdLevel::Neon } else { SimdLevel::Avx2 };
     let error = SimdLevel::force(other).unwrap_err().to_string();
     assert!(error.contains("this processor has no") && error.contains("portable"), "{error}");
+}
+
+/// One pass over memory gives what four give.
+#[test]
+fn scale_bias_addend_and_function_are_one_pass() {
+    for device in devices() {
+        for (shape, offset) in [([2, 3, 4, 8], 0), ([3, 5, 7, 7], 0), ([2, 4, 3, 3], 1), ([64, 33, 5, 6], 0)]
+        {
+            let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &device).unwrap();
+            let whole = random(&[shape.iter().product::<usize>() + offset]);
+            let xs = whole.narrow(0, offset, whole.elem_count() - offset).unwrap().reshape(&shape).unwrap();
+            let (affine, addend) = (random(&[2, shape[1]]), random(&shape));
+            let of_channels = |row: usize| affine.get(row).unwrap().reshape((1, shape[1], 1, 1)).unwrap();
+            let relu = MinimaxRelu::new(Alpha::new(7).unwrap(), 20.0).unwrap();
+            for with_scale in [false, true] {
+                let scaled = match with_scale {
+                    true => xs.broadcast_mul(&of_channels(0)).unwrap(),
+                    false => xs.clone(),
+                };
+                let sum = (scaled.broadcast_add(&of_channels(1)).unwrap() + &addend).unwrap();
+                let ranges = [RangeRecorder::default(), RangeRecorder::default()];
+                let expected = values(&relu.forward(&sum, &ranges[0]).unwrap());
+                let actual = xs.copy().unwrap();
+                let affine = if with_scale { affine.clone() } else { affine.get(1).unwrap() };
+                let activation = Activation::from(relu.clone());
+                activation.apply_in_place(&actual, &affine, Some(&addend), Some(&ranges[1])).unwrap();
+                for (a, e) in values(&actual).iter().zip(expected) {
+                    assert!((a - e).abs() < 1e-4, "{shape:?}: {a}, not {e}");
+                }
+                let [expected, actual] = ranges.map(|range| range.take());
+                assert!((expected.max_abs - actual.max_abs).abs() < 1e-5);
+                assert_eq!(expected.out_of_range, actual.out_of_range);
+            }
+        }
+    }
+}
+
+/// More sites than a device has room for at first, each with a range of its own, read in any order.
+#[test]
+fn ranges_of_many_sites_are_kept_apart() {
+    for device in devices() {
+        for _ in 0..2 {
+            let ranges: Vec<RangeRecorder> = (0..600).map(|_| RangeRecorder::default()).collect();
+            for (i, range) in ranges.iter().enumerate() {
+                relu(&Tensor::new(&[i as f32, -1.0], &device).unwrap(), range).unwrap();
+            }
+            for (i, range) in ranges.iter().enumerate().rev() {
+                assert_eq!(range.take().max_abs, (i as f32).max(1.0));
+                assert_eq!(range.take().max_abs, 0.0);
+            }
+        }
+    }
 }
 
 proptest! {

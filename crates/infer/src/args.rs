@@ -1,8 +1,10 @@
 //! The command line. The reference's spellings of its options work too (`--B_relu`, `--approx_method`, …).
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use approx_cli::device::DeviceArgs;
 use approx_cli::options::{Simd, bound};
 use approx_data::Split;
 use approx_fetch::Mirror;
@@ -592,13 +594,27 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Run on this CUDA device [default: the CPU]
-    #[arg(long, value_name = "ID")]
-    pub gpu: Option<usize>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// Fail where memory does not hold a batch, in place of trying half of it
+    #[arg(long)]
+    pub no_retry: bool,
+
+    /// Images at a time, in place of --batch-inf, which did not fit
+    #[arg(skip)]
+    pub smaller_batch: Cell<Option<NonZeroUsize>>,
 
     /// Vector instructions of the activations [default: the best there are]
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<Simd>,
+}
+
+impl MachineArgs {
+    /// Images at a time.
+    pub fn batch_size(&self) -> usize {
+        self.smaller_batch.get().unwrap_or(self.batch_inf).get()
+    }
 }
 
 /// What replaces the activations.

@@ -13,8 +13,8 @@ use minimax_coeffs::Alpha;
 
 use crate::args::{DemoArgs, Method};
 use crate::compositions::Compositions;
+use crate::display;
 use crate::run::{Subjects, check_outputs};
-use crate::{display, inputs};
 
 /// Where the embedded weights lie in the repository.
 const WEIGHTS_NAME: &str = "weights/demo/resnet20.safetensors";
@@ -30,7 +30,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let compositions = Compositions::open(args.common.machine.coefficients.as_deref())?;
     let composition = compositions.get(args.alpha.unwrap_or(Alpha::MAX.bits()));
     let composition = if table { None } else { Some(composition?) };
-    let device = inputs::device(&args.common.machine)?;
+    let device = args.common.machine.device.open()?;
     let images = demo::images().truncated(args.common.machine.limit.map_or(usize::MAX, NonZeroUsize::get));
     let backbone = *Backbone::find("cifar10", &args.backbone)?;
     let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
@@ -42,7 +42,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
         job: Job {
             images: &images,
             normalization: Normalization::CIFAR10,
-            batch_size: args.common.machine.batch_inf.get(),
+            batch_size: args.common.machine.batch_size(),
             device,
         },
         args: &args.common,

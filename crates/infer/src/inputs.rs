@@ -16,16 +16,6 @@ use candle_core::Device;
 
 use crate::args::{MachineArgs, PictureArgs, SourceArgs};
 
-/// The device that was asked for.
-pub fn device(args: &MachineArgs) -> Result<Device> {
-    match args.gpu {
-        None => Ok(Device::Cpu),
-        Some(id) => {
-            bail!("--gpu {id}: this program was built without CUDA; leave --gpu out to run on the CPU")
-        }
-    }
-}
-
 /// Data sets that a command can be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataSet {
@@ -122,7 +112,7 @@ impl Selection<'_> {
     /// Finds images and weights, and fetches what is missing and known. Which images, which weights and which
     /// normalisation it is to be is decided here for all commands.
     pub fn open(&self, backbones: &[Backbone]) -> Result<Inputs> {
-        let device = device(self.machine)?;
+        let device = self.machine.device.open()?;
         let family = self.family(backbones)?;
         // What is not for anybody to fetch comes first.
         let (images, paths) = match self.dataset {
@@ -145,7 +135,7 @@ impl Selection<'_> {
             normalization: self.normalization(family),
             networks: backbones.iter().zip(paths).map(trained).collect(),
             images,
-            batch_size: self.machine.batch_inf.get(),
+            batch_size: self.machine.batch_size(),
             device,
         })
     }

@@ -26,9 +26,11 @@ mod run;
 mod sweep;
 mod tune;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use approx_cli::program;
+use approx_eval::{EvalError, with_batches_that_fit};
 
 use crate::args::{Cli, Command};
 
@@ -40,6 +42,19 @@ fn main() -> ExitCode {
 fn execute(cli: &Cli) -> anyhow::Result<()> {
     let machine = cli.command.machine();
     program::use_machine(machine.threads, machine.simd)?;
+    let (batch_size, retry) = (machine.batch_inf.get(), !machine.no_retry);
+    with_batches_that_fit(
+        batch_size,
+        |error: &anyhow::Error| error.downcast_ref::<EvalError>().filter(|_| retry),
+        |error, smaller| eprintln!("note: {error}\nnote: from the beginning, {smaller} images at a time"),
+        |batch_size| {
+            machine.smaller_batch.set(NonZeroUsize::new(batch_size));
+            evaluate(cli)
+        },
+    )
+}
+
+fn evaluate(cli: &Cli) -> anyhow::Result<()> {
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
         Command::Evaluate(on) => run::evaluate(on, &observer),

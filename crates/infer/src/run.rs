@@ -151,6 +151,7 @@ impl Subjects<'_> {
             weights: self.weights_file.clone(),
             batch_size: self.job.batch_size,
             threads: rayon::current_num_threads(),
+            device: approx_eval::device_name(&self.job.device),
         };
         Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
     }

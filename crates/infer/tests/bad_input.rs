@@ -54,7 +54,12 @@ fn arguments_out_of_range_are_refused() {
         (&["--threads", "0"], &["'0' for '--threads"]),
         (&["--simd", "sse"], &["'sse' for '--simd", "portable, neon, avx2, avx512"]),
         (&["--approx-method", "cube"], &["'cube' for '--approx-method", "proposed, square, relu_aq"]),
-        (&["--gpu", "0"], &["--gpu 0: this program was built without CUDA"]),
+        (&["--device", "gpu"], &["'gpu' for '--device", "it must be cpu, cuda, or cuda: and a number"]),
+        (&["--gpu", "0", "--device", "cpu"], &["'--gpu <ID>' cannot be used with '--device"]),
+        #[cfg(not(feature = "cuda"))]
+        (&["--gpu", "0"], &["--gpu 0: this program was built without CUDA; leave --gpu out"]),
+        #[cfg(not(feature = "cuda"))]
+        (&["--device", "cuda:1"], &["--device cuda:1: this program was built without CUDA"]),
     ] {
         for command in ["demo", "cifar10"] {
             let arguments = [&[command], arguments, &["--report", "r.json"]].concat();

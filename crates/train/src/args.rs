@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use approx_cli::device::DeviceArgs;
 use approx_cli::options::{Simd, bound};
 use approx_fetch::Mirror;
 use clap::{Args, Parser};
@@ -50,6 +51,9 @@ pub struct Cli {
     /// CPU threads [default: all]. Results are the same, bit by bit, for the same number
     #[arg(long, value_name = "N", help_heading = "Machine and files")]
     pub threads: Option<NonZeroUsize>,
+
+    #[command(flatten, next_help_heading = "Machine and files")]
+    pub device: DeviceArgs,
 
     /// Vector instructions [default: the best there are]
     #[arg(long, value_name = "LEVEL", help_heading = "Machine and files")]

@@ -46,10 +46,12 @@ fn main() -> ExitCode {
 
 fn execute(cli: &Cli) -> Result<ExitCode> {
     program::use_machine(cli.threads, cli.simd)?;
+    let device = cli.device.open()?;
     let Setup { backbone, files, images, header, weights, velocity } = setup::prepare(cli)?;
     let progress = Progress::new(cli.verbose > 0);
     let stop = stop_on_ctrl_c()?;
     progress.started(&header, &files)?;
+    let weights = weights.to_device(&device)?;
     let training = Training::new(backbone, header, &weights, velocity, &images, &files, (&stop, &progress))?;
     drop(weights);
     match training.run()? {

@@ -32,6 +32,7 @@ pub struct Training<'a> {
     files: &'a Files,
     stop: &'a AtomicBool,
     progress: &'a Progress,
+    device: Device,
 }
 
 /// What a network is trained with and tested on.
@@ -49,7 +50,7 @@ pub enum Ending {
 }
 
 impl<'a> Training<'a> {
-    /// A run that begins or goes on where `header` says, with these weights and velocities.
+    /// A run that begins or goes on where `header` says, with these weights and velocities, on the weights' device.
     pub fn new(
         backbone: &'static Backbone,
         header: Header,
@@ -63,7 +64,8 @@ impl<'a> Training<'a> {
         let network = TrainableNetwork::new(backbone, weights, &recipe.policy())?;
         let mut sgd = Sgd::new(recipe.momentum, recipe.weight_decay, recipe.nesterov);
         sgd.set_velocity(velocity);
-        Ok(Self { backbone, header, network, sgd, saved: None, images, files, stop, progress })
+        let device = weights.device().clone();
+        Ok(Self { backbone, header, network, sgd, saved: None, images, files, stop, progress, device })
     }
 
     /// Trains until the last epoch is done, or until it is to stop. Whenever the process ends, what the checkpoint
@@ -98,7 +100,7 @@ impl<'a> Training<'a> {
         let batches = epoch.batches(recipe.batch_size);
         let rest = &batches[position.batch..];
         self.progress.epoch_started(position, recipe.epochs, epoch.len());
-        prefetch(&epoch, rest, &Normalization::CIFAR10, &Device::Cpu, |_, batch| {
+        prefetch(&epoch, rest, &Normalization::CIFAR10, &self.device, |_, batch| {
             let input = batch.images.ok_or_else(|| anyhow!("a batch without images"))?;
             let lr = recipe.learning_rate(position.epoch, position.batch, batches.len());
             let dropout = || stream(recipe.seed, "dropout", position.epoch, position.batch).next_u64();
@@ -161,9 +163,9 @@ impl<'a> Training<'a> {
     /// What a network of these weights does on the test images; `None` if it is to stop before.
     fn measure(&self, state: &Tensors) -> Result<Option<Means>> {
         let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        let weights = Weights::from_tensors(tensors, &Device::Cpu, "the weights in training".to_owned())?;
+        let weights = Weights::from_tensors(tensors, &self.device, "the weights in training".to_owned())?;
         let network = self.backbone.build(&weights, &self.header.recipe.policy())?;
-        let test = evaluate(&network, &self.images.test, self.stop, self.progress);
+        let test = evaluate(&network, &self.images.test, &self.device, self.stop, self.progress);
         test.map_err(|error| anyhow!("{error}; {}", self.last_good()))
     }
 

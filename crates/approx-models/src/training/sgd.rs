@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, InplaceOp3, Layout, Tensor};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Tensor, Var};
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::training::{Gradients, TrainableNetwork};
+use crate::training::{Gradients, TrainableNetwork, copy_to_cpu};
 
 /// Stochastic gradient descent with momentum, as PyTorch's `torch.optim.SGD`: with `d = g + weight_decay · p`,
 /// `v ← momentum · v + d` (at first `v = d`), and `p ← p − lr · (d + momentum · v)` with Nesterov's momentum,
@@ -39,11 +39,18 @@ impl Sgd {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => entry.insert(parameter.zeros_like()?),
             };
+            // After `set_velocity` it may be elsewhere.
+            *velocity = velocity.to_device(parameter.device())?;
             if velocity.shape() != parameter.shape() || gradient.shape() != parameter.shape() {
                 let (lhs, rhs) = (parameter.shape().clone(), velocity.shape().clone());
                 return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "sgd" }.into());
             }
             let gradient = gradient.contiguous()?;
+            if !parameter.device().is_cpu() {
+                let rule = (self.momentum, self.weight_decay, self.nesterov);
+                step_by_tensors(rule, parameter, &gradient, velocity, lr)?;
+                continue;
+            }
             let (decay, momentum) = (self.weight_decay as f32, self.momentum as f32);
             velocity.inplace_op3(&gradient, parameter, &Accelerate { decay, momentum })?;
             let ahead = self.nesterov.then_some(momentum);
@@ -52,18 +59,36 @@ impl Sgd {
         Ok(())
     }
 
-    /// Copies of the velocity of each parameter; none before the first step.
+    /// Copies of the velocity of each parameter, on the CPU; none before the first step.
     ///
     /// # Errors
     /// candle's, where memory ends.
     pub fn velocity(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.velocity.iter().map(|(name, velocity)| Ok((name.clone(), velocity.copy()?))).collect()
+        self.velocity.iter().map(|(name, velocity)| Ok((name.clone(), copy_to_cpu(velocity)?))).collect()
     }
 
     /// Goes on with these velocities.
     pub fn set_velocity(&mut self, velocity: BTreeMap<String, Tensor>) {
         self.velocity = velocity;
     }
+}
+
+/// A step by candle's ops, on any device.
+fn step_by_tensors(
+    (momentum, decay, nesterov): (f64, f64, bool),
+    parameter: &Var,
+    gradient: &Tensor,
+    velocity: &mut Tensor,
+    lr: f64,
+) -> Result<()> {
+    let d = (gradient + parameter.affine(decay, 0.0)?)?.detach();
+    *velocity = (velocity.affine(momentum, 0.0)? + &d)?.detach();
+    let direction = match nesterov {
+        true => (d + velocity.affine(momentum, 0.0)?)?,
+        false => velocity.clone(),
+    };
+    parameter.set(&(parameter.as_tensor() - direction.affine(lr, 0.0)?)?.detach())?;
+    Ok(())
 }
 
 /// `v ← momentum · v + g + decay · p`.
@@ -134,4 +159,36 @@ fn for_each(
     let others = first.par_iter().zip(second);
     target.par_iter_mut().with_min_len(1 << 14).zip(others).for_each(|(t, (&a, &b))| f(t, a, b));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn candles_ops_step_as_ours_do() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        let random = || Tensor::randn(0f32, 1.0, 50, &Device::Cpu);
+        for nesterov in [false, true] {
+            let (momentum, decay, lr) = (0.9, 5e-3, 0.1);
+            let (start, mut velocity) = (random()?, random()?);
+            let (ours, candles) = (Var::from_tensor(&start)?, Var::from_tensor(&start)?);
+            let own = velocity.copy()?;
+            for _ in 0..3 {
+                let gradient = random()?;
+                step_by_tensors((momentum, decay, nesterov), &candles, &gradient, &mut velocity, lr)?;
+                let (decay, momentum) = (decay as f32, momentum as f32);
+                own.inplace_op3(&gradient, &ours, &Accelerate { decay, momentum })?;
+                let ahead = nesterov.then_some(momentum);
+                ours.inplace_op3(&gradient, &own, &Move { decay, ahead, lr: lr as f32 })?;
+            }
+            for (a, b) in [(candles.as_tensor(), ours.as_tensor()), (&velocity, &own)] {
+                for (a, b) in a.to_vec1::<f32>()?.iter().zip(b.to_vec1::<f32>()?) {
+                    assert!((a - b).abs() < 1e-5, "{a}, not {b}");
+                }
+            }
+        }
+        Ok(())
+    }
 }

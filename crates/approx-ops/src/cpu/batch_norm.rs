@@ -177,14 +177,15 @@ impl Layer<'_> {
             total += penalty;
         }
 
-        // dx = scale · (g − Σg/P − (x − mean) · Σ(g (x − mean)) / (variance P)), an affine function of g and x.
-        let count = (xs.len() / channels) as f64;
-        let slope = |c: usize| products[c] / count * inverse_deviations[c].powi(2);
-        let of_x = Pattern::new((0..channels).map(|c| (-f64::from(self.scale[c]) * slope(c)) as f32));
-        let constant = Pattern::new(
-            (0..channels)
-                .map(|c| (f64::from(self.scale[c]) * (means[c] * slope(c) - sums[c] / count)) as f32),
-        );
+        let back = InputGradient {
+            scale: self.scale,
+            means,
+            inverse_deviations,
+            sums: &sums,
+            products: &products,
+            count: (xs.len() / channels) as f64,
+        };
+        let [of_x, constant] = [back.of_x(), back.constant()].map(|c| Pattern::new(c.into_iter()));
         let (of_xs, _) = build(xs.len(), piece, |start, result| {
             let own = start..start + result.len();
             let (xs, inner) = (&xs[own.clone()], &inner[own]);
@@ -192,6 +193,38 @@ impl Layer<'_> {
             SimdLevel::current().run(task);
         });
         Backward { xs: of_xs, addend: addend.map(|_| inner), sums, products, penalty: total }
+    }
+}
+
+/// The gradient of what was normalised, an affine function of the gradient `g` behind it and of x: `scale` times g, and
+/// dx = scale · (g − Σg/P − (x − mean) · Σ(g (x − mean)) / (variance P)).
+pub(crate) struct InputGradient<'a> {
+    pub(crate) scale: &'a [f32],
+    pub(crate) means: &'a [f64],
+    pub(crate) inverse_deviations: &'a [f64],
+    pub(crate) sums: &'a [f64],
+    pub(crate) products: &'a [f64],
+    /// P, the numbers of a channel.
+    pub(crate) count: f64,
+}
+
+impl InputGradient<'_> {
+    fn slope(&self, c: usize) -> f64 {
+        self.products[c] / self.count * self.inverse_deviations[c].powi(2)
+    }
+
+    /// What x is multiplied by, for each channel.
+    pub(crate) fn of_x(&self) -> Vec<f32> {
+        let scales = self.scale.iter().enumerate();
+        scales.map(|(c, scale)| (-f64::from(*scale) * self.slope(c)) as f32).collect()
+    }
+
+    /// What is added, for each channel.
+    pub(crate) fn constant(&self) -> Vec<f32> {
+        let constant = |(c, scale): (usize, &f32)| {
+            f64::from(*scale) * (self.means[c] * self.slope(c) - self.sums[c] / self.count)
+        };
+        self.scale.iter().enumerate().map(|c| constant(c) as f32).collect()
     }
 }
 

@@ -1,22 +1,36 @@
-//! Float32 evaluation of a composite polynomial, a few vectors at a time.
+//! Evaluation of a composite polynomial, a few vectors at a time.
 //!
 //! Loops over `0..N` and not closures: a closure handed to `array::map` is not compiled with the vector
 //! instructions of its surroundings, and each operation in it becomes a call.
 
 use minimax_coeffs::adapted::Pair;
 use minimax_coeffs::{AdaptedForm, CompositeSign, NestedForm};
-use pulp::Simd;
+use pulp::{Simd, bytemuck};
+
+use crate::activation::Precision;
 
 /// `s(x) / 2` for `|x| ≤ 1` in float32: values by the [`AdaptedForm`] of each component where there is one,
-/// derivatives, and all others, by the [`NestedForm`].
-#[derive(Debug)]
-pub(crate) struct CompositeF32 {
+/// derivatives, and all others, by the [`NestedForm`]. Or in float64, by the nested form.
+#[derive(Debug, Clone)]
+pub(crate) struct Composite {
     nested: Vec<Nested>,
     adapted: Vec<Adapted>,
     scale: f64,
+    /// The nested form of each component, of the whole of s(x).
+    in_double: Vec<Component>,
+    precision: Precision,
 }
 
-#[derive(Debug)]
+/// A [`NestedForm`] in float64.
+#[derive(Debug, Clone)]
+pub(crate) struct Component {
+    /// `2 / radius²`, so that `t = x² · scale − 1`.
+    pub(crate) scale: f64,
+    pub(crate) even: Vec<f64>,
+    pub(crate) odd: Vec<f64>,
+}
+
+#[derive(Debug, Clone)]
 struct Nested {
     /// `2 / radius²`, so that `t = x² · scale − 1`.
     scale: f32,
@@ -24,7 +38,7 @@ struct Nested {
     odd: Vec<f32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Adapted {
     minus_centre: f32,
     /// Coefficients from the last but one to the first.
@@ -33,14 +47,14 @@ struct Adapted {
 }
 
 /// Two quadratic factors in `w = (s + shift)²`, where `s` is the core's argument.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Factors {
     shift: f32,
     /// Each `(w + minus_root) · … + value`.
     steps: [[f32; 2]; 2],
 }
 
-impl CompositeF32 {
+impl Composite {
     pub(crate) fn new(sign: &CompositeSign) -> Self {
         let last = sign.components().len() - 1;
         let nested = (sign.components().iter().zip(sign.input_radii()).enumerate())
@@ -52,7 +66,31 @@ impl CompositeF32 {
             Some(adapted) => (adapted.scale(), adapted.components().iter().map(Adapted::new).collect()),
             None => (1.0, Vec::new()),
         };
-        Self { nested, adapted, scale }
+        let in_double = (sign.components().iter().zip(sign.input_radii()))
+            .map(|(polynomial, &radius)| {
+                let form = NestedForm::new(polynomial, radius);
+                let (even, odd) = (form.even().to_vec(), form.odd().to_vec());
+                Component { scale: 2.0 / (radius * radius), even, odd }
+            })
+            .collect();
+        Self { nested, adapted, scale, in_double, precision: Precision::Single }
+    }
+
+    /// The components.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn components(&self) -> &[Component] {
+        &self.in_double
+    }
+
+    /// The type that it is evaluated in.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The same, evaluated in another precision.
+    pub(crate) fn with_precision(&self, precision: Precision) -> Self {
+        Self { precision, ..self.clone() }
     }
 
     /// `factor` times what [`eval`](Self::eval) wants its arguments to be multiplied by, rounded once.
@@ -60,10 +98,26 @@ impl CompositeF32 {
         (self.scale * factor) as f32
     }
 
-    /// `s(x) / 2` in each lane, given `x` multiplied by [`scale`](Self::scale).
+    /// `s(factor · x) / 2` in each lane, with `scale` the [`scale`](Self::scale) of `factor`. In float64, if it is
+    /// evaluated there, the product is, too.
     #[inline(always)]
-    pub(crate) fn eval<S: Simd, const N: usize>(&self, simd: S, scaled: [S::f32s; N]) -> [S::f32s; N] {
-        let mut v = scaled;
+    pub(crate) fn eval<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        x: [S::f32s; N],
+        scale: f32,
+        factor: f64,
+    ) -> [S::f32s; N] {
+        if self.precision == Precision::Double {
+            let mut values = x; // a copy, so that `x` itself needs no place in memory
+            self.eval_in_double(bytemuck::cast_slice_mut(&mut values), factor);
+            return values;
+        }
+        let scale = simd.splat_f32s(scale);
+        let mut v = x;
+        for v in &mut v {
+            *v = simd.mul_f32s(*v, scale);
+        }
         if self.adapted.is_empty() {
             for component in &self.nested {
                 v = component.eval(simd, v);
@@ -75,10 +129,21 @@ impl CompositeF32 {
         v
     }
 
-    /// `s(x) / 2` and `s'(x) / 2` in each lane.
+    /// `s(z) / 2` and `s'(z) / 2` in each lane, for `z = factor · x`.
     #[inline(always)]
-    pub(crate) fn eval_with_derivative<S: Simd>(&self, simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
-        let mut x = x;
+    pub(crate) fn eval_with_derivative<S: Simd>(
+        &self,
+        simd: S,
+        x: S::f32s,
+        factor: f64,
+    ) -> (S::f32s, S::f32s) {
+        if self.precision == Precision::Double {
+            let (mut values, mut slopes) = ([x], [x]);
+            let slots = (bytemuck::cast_slice_mut(&mut values), bytemuck::cast_slice_mut(&mut slopes));
+            self.derive_in_double(slots.0, slots.1, factor);
+            return (values[0], slopes[0]);
+        }
+        let mut x = simd.mul_f32s(x, simd.splat_f32s(factor as f32));
         let mut slope = simd.splat_f32s(1.0);
         for component in &self.nested {
             let ([t], [u]) = component.arguments(simd, [x]);
@@ -94,6 +159,52 @@ impl CompositeF32 {
             x = simd.mul_f32s(x, g);
         }
         (x, slope)
+    }
+
+    /// `s(factor · x) / 2` of each value, evaluated in float64 and rounded once.
+    #[cold]
+    #[inline(never)]
+    fn eval_in_double(&self, values: &mut [f32], factor: f64) {
+        for value in values {
+            let mut x = f64::from(*value) * factor;
+            for component in &self.in_double {
+                let (t, u) = component.arguments(x);
+                let horner = |c: &[f64]| c.iter().rev().fold(0.0, |sum, c| sum * u + c);
+                x *= t * horner(&component.odd) + horner(&component.even);
+            }
+            *value = (0.5 * x) as f32;
+        }
+    }
+
+    /// The same with `s'(factor · x) / 2`.
+    #[cold]
+    #[inline(never)]
+    fn derive_in_double(&self, values: &mut [f32], slopes: &mut [f32], factor: f64) {
+        for (value, result) in values.iter_mut().zip(slopes) {
+            let (mut x, mut slope) = (f64::from(*value) * factor, 0.5);
+            for component in &self.in_double {
+                let (t, u) = component.arguments(x);
+                let horner = |c: &[f64]| {
+                    c.iter()
+                        .rev()
+                        .fold((0.0, 0.0), |(sum, derivative), c| (sum * u + c, derivative * u + sum))
+                };
+                let ((even, d_even), (odd, d_odd)) = (horner(&component.even), horner(&component.odd));
+                let g = t * odd + even;
+                let dg = 4.0 * t * (t * d_odd + d_even) + odd;
+                slope *= x * (2.0 * component.scale * x) * dg + g;
+                x *= g;
+            }
+            (*value, *result) = ((0.5 * x) as f32, slope as f32);
+        }
+    }
+}
+
+impl Component {
+    /// As for float32.
+    fn arguments(&self, x: f64) -> (f64, f64) {
+        let t = x * x * self.scale - 1.0;
+        (t, 2.0 * t * t - 1.0)
     }
 }
 

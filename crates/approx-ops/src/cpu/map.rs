@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::composite::CompositeF32;
+use super::composite::Composite;
 use super::{InBlocks, build, in_blocks};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -34,15 +34,16 @@ pub(crate) struct ReluAq;
 
 /// `x (1 + s(x/B)) / 2`.
 pub(crate) struct MinimaxRelu<'a> {
-    sign: &'a CompositeF32,
-    inverse_bound: f32,
-    /// What `x` is multiplied by for the composite.
+    sign: &'a Composite,
+    inverse_bound: f64,
+    /// What `x` is multiplied by for the composite in float32.
     scale: f32,
 }
 
 impl<'a> MinimaxRelu<'a> {
-    pub(crate) fn new(sign: &'a CompositeF32, bound: f32) -> Self {
-        Self { sign, inverse_bound: 1.0 / bound, scale: sign.scale(1.0 / f64::from(bound)) }
+    pub(crate) fn new(sign: &'a Composite, bound: f32) -> Self {
+        let inverse_bound = 1.0 / f64::from(bound);
+        Self { sign, inverse_bound, scale: sign.scale(inverse_bound) }
     }
 }
 
@@ -116,12 +117,8 @@ impl Map for ReluAq {
 impl Map for MinimaxRelu<'_> {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        let (scale, half) = (simd.splat_f32s(self.scale), simd.splat_f32s(0.5));
-        let mut scaled = x;
-        for scaled in &mut scaled {
-            *scaled = simd.mul_f32s(*scaled, scale);
-        }
-        let mut y = self.sign.eval(simd, scaled);
+        let half = simd.splat_f32s(0.5);
+        let mut y = self.sign.eval(simd, x, self.scale, self.inverse_bound);
         for i in 0..N {
             y[i] = simd.mul_f32s(x[i], simd.add_f32s(y[i], half));
         }
@@ -130,8 +127,8 @@ impl Map for MinimaxRelu<'_> {
 
     #[inline(always)]
     fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
-        let z = simd.mul_f32s(x, simd.splat_f32s(self.inverse_bound));
-        let (half_s, half_slope) = self.sign.eval_with_derivative(simd, z);
+        let z = simd.mul_f32s(x, simd.splat_f32s(self.inverse_bound as f32));
+        let (half_s, half_slope) = self.sign.eval_with_derivative(simd, x, self.inverse_bound);
         simd.mul_add_e_f32s(z, half_slope, simd.add_f32s(half_s, simd.splat_f32s(0.5)))
     }
 }
@@ -157,7 +154,7 @@ impl Map for MinimaxReluWithin<'_> {
 impl MinimaxReluWithin<'_> {
     #[inline(always)]
     fn is_within<S: Simd>(&self, simd: S, x: S::f32s) -> S::m32s {
-        let z = simd.mul_f32s(x, simd.splat_f32s(self.0.inverse_bound));
+        let z = simd.mul_f32s(x, simd.splat_f32s(self.0.inverse_bound as f32));
         simd.less_than_or_equal_f32s(simd.abs_f32s(z), simd.splat_f32s(1.0))
     }
 }

@@ -11,7 +11,7 @@ use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::composite::CompositeF32;
+use super::composite::Composite;
 use super::{InBlocks, build, in_blocks};
 use crate::max_pool::PoolSpec;
 use crate::range::RangeStats;
@@ -27,7 +27,7 @@ pub(crate) enum Max<'a> {
     Exact,
     /// `(a + b + (a − b) s(c (a − b))) / 2`: the paper's `max_alpha` of `c·a + 1/2` and `c·b + 1/2`, brought
     /// back to the scale of `a` and `b`. The shift by 1/2 cancels.
-    Minimax { sign: &'a CompositeF32, c: f64, exact_outside: bool },
+    Minimax { sign: &'a Composite, c: f64, exact_outside: bool },
 }
 
 impl Max<'_> {
@@ -51,12 +51,12 @@ impl Max<'_> {
                 }
             }
             Self::Minimax { sign, c, exact_outside } => {
-                let (scale, half) = (simd.splat_f32s(sign.scale(*c)), simd.splat_f32s(0.5));
-                let mut scaled = a;
+                let half = simd.splat_f32s(0.5);
+                let mut differences = a;
                 for i in 0..N {
-                    scaled[i] = simd.mul_f32s(simd.sub_f32s(a[i], b[i]), scale);
+                    differences[i] = simd.sub_f32s(a[i], b[i]);
                 }
-                let half_s = sign.eval(simd, scaled);
+                let half_s = sign.eval(simd, differences, sign.scale(*c), *c);
                 for i in 0..N {
                     let (sum, difference) = (simd.add_f32s(a[i], b[i]), simd.sub_f32s(a[i], b[i]));
                     max[i] = simd.mul_add_e_f32s(difference, half_s[i], simd.mul_f32s(sum, half));
@@ -81,7 +81,7 @@ impl Max<'_> {
             Self::Exact => exact,
             Self::Minimax { sign, c, exact_outside } => {
                 let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c as f32));
-                let (half_s, half_slope) = sign.eval_with_derivative(simd, d);
+                let (half_s, half_slope) = sign.eval_with_derivative(simd, simd.sub_f32s(a, b), *c);
                 let approximate =
                     simd.add_f32s(simd.splat_f32s(0.5), simd.mul_add_e_f32s(d, half_slope, half_s));
                 match *exact_outside {

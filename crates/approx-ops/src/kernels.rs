@@ -1,0 +1,266 @@
+//! What the CUDA kernels are given, and how many threads. kernels/minimax.cuh has the same structs, field by field.
+//!
+//! Built with the feature `cuda`, and for the tests, which run the kernels' arithmetic on the host.
+
+use crate::cpu::composite::Composite;
+use crate::elementwise::{Channels, Function};
+use crate::error::{OpError, Result};
+use crate::max_pool::PoolSpec;
+
+/// Coefficients of each half of a component, as there: degree 63, the highest of all compositions.
+const MAX_TERMS: usize = 16;
+/// Components, as there: so many of float64 fit into the 4 KiB of a kernel's parameters.
+const MAX_COMPONENTS: usize = 12;
+/// Numbers that one launch reads or writes at most: indices are of 32 bits, and end below 2^31.
+pub(crate) const MAX_NUMBERS: usize = 1 << 30;
+/// Threads of a block.
+#[cfg(feature = "cuda")]
+pub(crate) const BLOCK: u32 = 256;
+/// Blocks that a multiprocessor has at once.
+#[cfg(feature = "cuda")]
+pub(crate) const BLOCKS_PER_MULTIPROCESSOR: u32 = 8;
+/// Stands for a slot where the range is not asked for.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+
+/// A number that many indices are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Divisor {
+    divisor: u32,
+    factor: u32,
+    shift: u32,
+}
+
+impl Divisor {
+    /// `divisor` is from 1 to 2^30.
+    pub(crate) fn new(divisor: usize) -> Self {
+        assert!((1..=MAX_NUMBERS).contains(&divisor), "nothing is divided by {divisor}");
+        let log2 = divisor.next_power_of_two().ilog2();
+        if log2 == 0 {
+            return Self { divisor: 1, factor: 0, shift: 0 };
+        }
+        let factor = (1u64 << (31 + log2)).div_ceil(divisor as u64);
+        Self { divisor: divisor as u32, factor: factor as u32, shift: log2 - 1 }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct ComponentParams<T> {
+    scale: T,
+    evens: u32,
+    odds: u32,
+    even: [T; MAX_TERMS],
+    odd: [T; MAX_TERMS],
+}
+
+/// A composition in the type that it is evaluated in.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct CompositeParams<T> {
+    count: u32,
+    unused: u32,
+    components: [ComponentParams<T>; MAX_COMPONENTS],
+}
+
+/// Types that compositions are evaluated in.
+pub(crate) trait Real: Copy + Default + 'static {
+    fn rounded(x: f64) -> Self;
+}
+
+impl Real for f32 {
+    fn rounded(x: f64) -> f32 {
+        x as f32
+    }
+}
+
+impl Real for f64 {
+    fn rounded(x: f64) -> f64 {
+        x
+    }
+}
+
+impl<T: Real> CompositeParams<T> {
+    /// Of no components, for functions without.
+    fn empty() -> Self {
+        let zeros = [T::default(); MAX_TERMS];
+        let component = ComponentParams { scale: T::default(), evens: 0, odds: 0, even: zeros, odd: zeros };
+        Self { count: 0, unused: 0, components: [component; MAX_COMPONENTS] }
+    }
+
+    /// # Errors
+    /// [`OpError::LongComposition`].
+    pub(crate) fn new(composite: &Composite) -> Result<Self> {
+        let components = composite.components();
+        let terms = components.iter().map(|c| c.even.len().max(c.odd.len())).max().unwrap_or(0);
+        if components.len() > MAX_COMPONENTS || terms > MAX_TERMS {
+            return Err(OpError::LongComposition { components: components.len(), limit: MAX_COMPONENTS });
+        }
+        let mut params = Self { count: components.len() as u32, ..Self::empty() };
+        for (to, from) in params.components.iter_mut().zip(components) {
+            (to.scale, to.evens, to.odds) =
+                (T::rounded(from.scale), from.even.len() as u32, from.odd.len() as u32);
+            to.even.iter_mut().zip(&from.even).for_each(|(to, from)| *to = T::rounded(*from));
+            to.odd.iter_mut().zip(&from.odd).for_each(|(to, from)| *to = T::rounded(*from));
+        }
+        Ok(params)
+    }
+}
+
+/// What a function is applied to.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct ActivationParams<T> {
+    count: u32,
+    vectors: u32,
+    slot: u32,
+    channels_are_used: u32,
+    inner: Divisor,
+    channels: Divisor,
+    bound: f32,
+    inverse_bound: f32,
+    exact_outside: u32,
+    unused: u32,
+    sign: CompositeParams<T>,
+}
+
+impl<T: Real> ActivationParams<T> {
+    /// For `count` numbers, at most [`MAX_NUMBERS`]; `aligned` if all of them are aligned to 16 bytes.
+    pub(crate) fn new(
+        function: &Function,
+        count: usize,
+        aligned: bool,
+        channels: Option<Channels>,
+        slot: Option<u32>,
+    ) -> Result<Self> {
+        assert!(count <= MAX_NUMBERS, "{count} numbers are too many for one launch");
+        let sign = match function.sign() {
+            Some(sign) => CompositeParams::new(sign)?,
+            None => CompositeParams::empty(),
+        };
+        let Channels { count: channel_count, inner } = channels.unwrap_or(Channels { count: 1, inner: 1 });
+        Ok(Self {
+            count: count as u32,
+            vectors: if aligned { count as u32 / 4 } else { 0 },
+            slot: slot.unwrap_or(NO_SLOT),
+            channels_are_used: channels.is_some().into(),
+            inner: Divisor::new(inner),
+            channels: Divisor::new(channel_count),
+            bound: function.bound(),
+            inverse_bound: 1.0 / function.bound(),
+            exact_outside: matches!(function, Function::MinimaxReluWithin { .. }).into(),
+            unused: 0,
+            sign,
+        })
+    }
+
+    /// Threads that have something to do.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn threads(&self) -> usize {
+        (self.vectors.max(self.count - 4 * self.vectors)) as usize
+    }
+}
+
+/// The maximum of two that a pooling is made of.
+pub(crate) struct Maximum<'a> {
+    pub(crate) sign: Option<&'a Composite>,
+    pub(crate) c: f32,
+    pub(crate) exact_outside: bool,
+}
+
+/// What is pooled.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct PoolParams<T> {
+    planes: u32,
+    height: u32,
+    width: u32,
+    stride: u32,
+    padding: u32,
+    slot: u32,
+    out_height: Divisor,
+    out_width: Divisor,
+    in_height: Divisor,
+    in_width: Divisor,
+    by_stride: Divisor,
+    kernel: u32,
+    bound: f32,
+    c: f32,
+    exact_outside: u32,
+    sign: CompositeParams<T>,
+}
+
+/// Planes and their sizes before and after pooling, none of them 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Planes {
+    pub(crate) count: usize,
+    pub(crate) input: (usize, usize),
+    pub(crate) output: (usize, usize),
+}
+
+impl Planes {
+    /// Numbers of a plane before and after.
+    pub(crate) fn numbers(&self) -> (usize, usize) {
+        (self.input.0 * self.input.1, self.output.0 * self.output.1)
+    }
+}
+
+impl<T: Real> PoolParams<T> {
+    /// For planes that have at most [`MAX_NUMBERS`] numbers together.
+    pub(crate) fn new(
+        spec: &PoolSpec,
+        max: &Maximum,
+        bound: f32,
+        planes: Planes,
+        slot: Option<u32>,
+    ) -> Result<Self> {
+        let Planes { count, input: (height, width), output } = planes;
+        let largest = planes.numbers().0.max(planes.numbers().1) * count;
+        assert!(largest <= MAX_NUMBERS, "{largest} numbers are too many for one launch");
+        // Beyond the image, no stride differs from another.
+        let stride = spec.stride().min(MAX_NUMBERS);
+        Ok(Self {
+            planes: count as u32,
+            height: height as u32,
+            width: width as u32,
+            stride: stride as u32,
+            padding: spec.padding() as u32,
+            slot: slot.unwrap_or(NO_SLOT),
+            out_height: Divisor::new(output.0),
+            out_width: Divisor::new(output.1),
+            in_height: Divisor::new(height),
+            in_width: Divisor::new(width),
+            by_stride: Divisor::new(stride),
+            kernel: spec.kernel() as u32,
+            bound,
+            c: max.c,
+            exact_outside: max.exact_outside.into(),
+            sign: max.sign.map_or(Ok(CompositeParams::empty()), CompositeParams::new)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod host;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divisors_divide() {
+        let divide = |n: u32, d: Divisor| match d.divisor {
+            1 => n,
+            _ => ((u64::from(n) * u64::from(d.factor)) >> 32) as u32 >> d.shift,
+        };
+        let ends = |n: u32| [n.saturating_sub(1), n, n.saturating_add(1)];
+        let divisors = (1..2000).chain((2..=30).flat_map(|bits| ends(1 << bits))).filter(|&d| d <= 1 << 30);
+        for divisor in divisors {
+            let reciprocal = Divisor::new(divisor as usize);
+            let multiples = [1u32, 2, 3, 1000, (1 << 31) / divisor].map(|k| k.saturating_mul(divisor));
+            for n in multiples.into_iter().flat_map(ends).filter(|&n| n < 1 << 31).chain([(1 << 31) - 1]) {
+                assert_eq!(divide(n, reciprocal), n / divisor, "{n} / {divisor}");
+            }
+        }
+    }
+}
