@@ -15,15 +15,16 @@ use crate::polynomial::{OddPolynomial, substitute_affine};
 /// ```
 ///
 /// and `h` likewise, until a core is left, a polynomial in `y − centre`. So four degrees cost a square and two
-/// multiplications. Horner's rule has four, and more additions than before run beside multiply-adds, on other units of
-/// the processor.
+/// multiplications, where Horner's rule has four. The additions that take their place run on other units of some
+/// processors, beside multiply-adds.
 ///
 /// This is polynomial evaluation with adapted coefficients (D. E. Knuth, The Art of Computer Programming, volume 2,
 /// section 4.6.4, theorem E, after J. Eve). There, all factors share one centre, far away from the polynomial's roots,
 /// and float32 loses everything. Here each pair has the centre that is best for it.
 ///
 /// # Accuracy
-/// In float32 as good as the [`NestedForm`](crate::NestedForm) where [`AdaptedForm::rounding`] is (docs/numerics.md).
+/// [`AdaptedForm::rounding`] tells what float32 loses. For the published tables it is of the size of what the
+/// [`NestedForm`](crate::NestedForm) loses, up to three times that (docs/numerics.md, docs/adr/0012).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdaptedForm {
     scale_in: f64,
