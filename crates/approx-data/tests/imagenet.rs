@@ -464,3 +464,37 @@ fn bad_parquet_files_are_named() {
     assert_eq!(summary(&batch), [(0, 0), (3, 3)]);
     assert_eq!(batch.skipped.iter().map(|s| s.reason.is_empty()).collect::<Vec<_>>(), [false, false]);
 }
+
+#[test]
+fn training_images_are_in_folders_and_files_of_their_own() {
+    let train = |folder: &Path| {
+        ImageNet::open(folder, Split::Train, Preprocess::new(5, 4).unwrap(), OnCorrupt::Fail, None)
+    };
+    let folders = folder(&[
+        ("train/n15075141/1.png", Picture(2)),
+        ("train/n01440764/1.png", Picture(1)),
+        ("val/n01440764/1.png", Picture(9)),
+    ]);
+    let images = train(folders.path()).unwrap();
+    assert_eq!((all(&images), images.layout()), (vec![(1, 0), (2, 999)], Layout::ClassFolders));
+    assert_eq!(all(&open(folders.path(), OnCorrupt::Fail, None).unwrap()), [(9, 0)]);
+
+    let shards = folder(&[]);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/imagenet");
+    for index in 0..3 {
+        let name = format!("-{index:05}-of-00003.parquet");
+        fs::copy(fixtures.join(format!("validation{name}")), shards.path().join(format!("train{name}")))
+            .unwrap();
+    }
+    let images = train(shards.path()).unwrap();
+    assert_eq!((images.len(), images.layout()), (10, Layout::Parquet));
+    for (folder, split) in [(&shards, "validation"), (&folder(&[("val/a/1.png", Picture(0))]), "training")] {
+        let opened = if split == "training" {
+            train(folder.path())
+        } else {
+            open(folder.path(), OnCorrupt::Fail, None)
+        };
+        let error = opened.err().unwrap().to_string();
+        assert!(error.contains(&format!("no ImageNet {split} images here: ")), "{error}");
+    }
+}

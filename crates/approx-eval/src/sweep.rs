@@ -61,7 +61,7 @@ pub struct Sweep<'a> {
     pub network: Network,
     /// The images.
     pub job: Job<'a>,
-    /// Of the images ([`fingerprint`](crate::cells::fingerprint)).
+    /// Of the images ([`fingerprint`]).
     pub data_sha256: String,
     /// Where B begins, and by what it grows.
     pub search: Search,
