@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -19,7 +20,11 @@ use crate::{default_root, plot};
 /// The margin of the committed tables.
 const COMMITTED_ETA: f64 = 1e-6;
 /// Their precisions.
-const COMMITTED_ALPHAS: std::ops::RangeInclusive<u8> = 4..=20;
+const COMMITTED_ALPHAS: RangeInclusive<u8> = 4..=20;
+/// The margin of the committed tables for much noise.
+const ROOMY_ETA: f64 = 2e-2;
+/// Their precisions.
+const ROOMY_ALPHAS: RangeInclusive<u8> = 4..=14;
 /// The largest degree that is searched by default, and the one of the committed tables.
 const MAX_DEGREE: usize = 31;
 
@@ -193,13 +198,15 @@ fn committed(check: bool) -> Result<()> {
 fn committed_files() -> Result<Vec<(String, String)>> {
     let published =
         Alpha::all().map(|alpha| Ok(Generated::published(alpha)?.record()?)).collect::<Result<Vec<_>>>()?;
-    let generated = COMMITTED_ALPHAS
-        .map(|alpha| {
+    let generate = |alphas: RangeInclusive<u8>, eta: f64| {
+        let record = |alpha| {
             let target = Target::Relu { alpha };
-            let degrees = schedule::search(target, MAX_DEGREE, COMMITTED_ETA)?.degrees;
-            Ok(CompositeSign::generate(target, &degrees, COMMITTED_ETA)?.record()?)
-        })
-        .collect::<Result<Vec<_>>>()?;
+            let degrees = schedule::search(target, MAX_DEGREE, eta)?.degrees;
+            Ok(CompositeSign::generate(target, &degrees, eta)?.record()?)
+        };
+        alphas.map(record).collect::<Result<Vec<_>>>()
+    };
+    let (generated, roomy) = (generate(COMMITTED_ALPHAS, COMMITTED_ETA)?, generate(ROOMY_ALPHAS, ROOMY_ETA)?);
     let of = |tables: &[Record], alpha: u8| -> Result<Record> {
         let found = tables.iter().find(|table| table.target.bits() == alpha).cloned();
         found.with_context(|| format!("no table for alpha {alpha}"))
@@ -207,6 +214,7 @@ fn committed_files() -> Result<Vec<(String, String)>> {
     let mut files = vec![
         ("crates/minimax-coeffs/tables/published.json".to_owned(), Format::Json.render(&published)?),
         ("crates/minimax-coeffs/tables/eta_1e-6.json".to_owned(), Format::Json.render(&generated)?),
+        ("crates/minimax-coeffs/tables/eta_2e-2.json".to_owned(), Format::Json.render(&roomy)?),
         (
             "docs/coefficients/tables.md".to_owned(),
             markdown(&published, &generated)? + &noise(&of(&published, 14)?)?,

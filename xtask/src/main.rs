@@ -58,11 +58,11 @@ enum Command {
         /// The data set
         #[arg(value_name = "DATA_SET", default_value = "cifar10")]
         data_set: String,
-        /// A part of it, or all of them: test and train of cifar10, validation of imagenet
+        /// A part of it, or all of them: test and train of cifar10 and cifar100, validation of imagenet
         #[arg(value_name = "PART|all", default_value = ALL)]
         part: String,
-        /// Where from: the Hugging Face Hub, for cifar10 also the University of Toronto, or the first of them that
-        /// delivers
+        /// Where from: the Hugging Face Hub, for cifar10 and cifar100 also the University of Toronto, or the first of
+        /// them that delivers
         #[arg(long, value_name = "auto|hub|toronto", default_value = AUTO)]
         source: String,
         #[command(flatten)]
@@ -114,8 +114,11 @@ fn run(command: Command) -> Result<()> {
             let fetcher = options.fetcher(&source)?;
             let images = artifact(&fetcher, &data_set, "")?;
             fetch(&fetcher, &options, images, &part)?;
-            let backbone = artifact(&fetcher, &data_set, PARAMS)?.keys()[0];
-            println!("next: cargo run -p infer -- {data_set} {backbone}");
+            match artifact(&fetcher, &data_set, PARAMS) {
+                Ok(params) => println!("next: cargo run -p infer -- {data_set} {}", params.keys()[0]),
+                // Nobody offers weights for it.
+                Err(_) => println!("next: cargo run -p infer -- {data_set} BACKBONE --params FILE"),
+            }
         }
         Command::Coefficients(arguments) => arguments.run()?,
     }

@@ -93,8 +93,12 @@ fn fetch_data_takes_what_the_mirror_has() {
         "data_batch_5.bin",
         "batches.meta.txt",
     ];
+    let hub100 = ["cifar100/test/0000.parquet", "cifar100/train/0000.parquet"];
+    let toronto100 = ["test.bin", "train.bin", "fine_label_names.txt"];
     for (files, arguments, folder, fetched) in [
-        (&hub[..], &["fetch-data"][..], "datasets/cifar10", 2),
+        (&hub100[..], &["fetch-data", "cifar100"][..], "datasets/cifar100", 2),
+        (&toronto100, &["fetch-data", "cifar100"], "datasets/cifar100/cifar-100-binary", 3),
+        (&hub, &["fetch-data"], "datasets/cifar10", 2),
         (&hub, &["fetch-data", "cifar10", "--source", "hub"], "datasets/cifar10", 2),
         (&hub[..1], &["fetch-data", "cifar10", "test"], "datasets/cifar10", 1),
         (&toronto, &["fetch-data", "cifar10"], "datasets/cifar10/cifar-10-batches-bin", 7),
@@ -111,7 +115,11 @@ fn fetch_data_takes_what_the_mirror_has() {
         assert!(success, "{stderr}");
         let mut expected: Vec<_> =
             files[..fetched].iter().map(|file| format!("fetched: {folder}/{file}")).collect();
-        expected.push("next: cargo run -p infer -- cifar10 resnet20".to_owned());
+        let (dataset, next) = match folder.starts_with("datasets/cifar100") {
+            true => ("cifar100", "BACKBONE --params FILE"),
+            false => ("cifar10", "resnet20"),
+        };
+        expected.push(format!("next: cargo run -p infer -- {dataset} {next}"));
         assert_eq!(stdout.lines().collect::<Vec<_>>(), expected);
     }
 }
@@ -144,10 +152,13 @@ fn bad_input_fails_and_says_what_would_be_good() {
             vec!["fetch-params", "imagenet", "--from", &path(&empty)],
             "does not hold resnet18-5c106cde.pth or resnet18_torchvision.pth\n",
         ),
-        (vec!["fetch-data", "mnist"], "there is no data set 'mnist'; known are: cifar10, imagenet\n"),
+        (
+            vec!["fetch-data", "mnist"],
+            "there is no data set 'mnist'; known are: cifar10, cifar100, imagenet\n",
+        ),
         (
             vec!["fetch-data", "cifar10-params"],
-            "there is no data set 'cifar10-params'; known are: cifar10, imagenet\n",
+            "there is no data set 'cifar10-params'; known are: cifar10, cifar100, imagenet\n",
         ),
         (vec!["fetch-data", "cifar10", "validation"], "has no 'validation'; known are: test, train\n"),
         (vec!["fetch-data", "--source", "moon"], "has no source 'moon'; known are: hub, toronto\n"),

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_data::DataError;
-use approx_eval::output::sha256_of_file;
 use approx_eval::report::WeightsFile;
 use approx_fetch::terminal::TerminalProgress;
 use approx_fetch::{FetchError, Fetcher, Mirror};
@@ -24,30 +23,31 @@ const FETCHED: [(&str, &str, Option<&str>); 3] = [
     ("imagenet", "timm", Some("hub")),
 ];
 
-/// The file in weights/ with a network's weights called `name`, fetched if it is missing and known, from the mirror
-/// `from` if there is one. `file_option` takes a file instead.
+/// The file in weights/`dataset` with a network's weights called `name`, fetched if it is missing and known, from the
+/// mirror `from` if there is one. `file_option` takes a file instead.
 ///
 /// # Errors
 /// No such weights, with the names that there are; what fetching ends with.
 pub fn weights_file(
+    dataset: &str,
     backbone: &Backbone,
     name: &str,
     from: Option<&Mirror>,
     file_option: &str,
 ) -> Result<PathBuf> {
-    if let Some(path) = find_weights(backbone, name) {
+    if let Some(path) = find_weights(dataset, backbone, name) {
         return Ok(path);
     }
-    let dataset = backbone.dataset();
     let Some((_, _, source)) = FETCHED.iter().find(|(set, known, _)| *set == dataset && *known == name)
     else {
-        let (path, others) = (stem(backbone, name), others(backbone));
-        bail!("there are no weights {}.{}; {others}", path.display(), EXTENSIONS.join(", ."));
+        let (path, others) = (stem(dataset, backbone, name), others(dataset, backbone));
+        let extensions = EXTENSIONS.join(", .");
+        bail!("there are no weights {}.{extensions}; {others}; {file_option} names a file", path.display());
     };
     fetch(&format!("{dataset}-params"), backbone.name(), *source, from, || {
         format!("the weights could not be fetched ({file_option} names a file, --from a mirror)")
     })?;
-    find_weights(backbone, name).context("the weights were fetched, but are not there")
+    find_weights(dataset, backbone, name).context("the weights were fetched, but are not there")
 }
 
 /// The weights in a file, and which file that was.
@@ -56,17 +56,16 @@ pub fn weights_file(
 /// With the file and what is wrong with it.
 pub fn load_weights(path: &Path, device: &Device) -> Result<(Weights, WeightsFile)> {
     let weights = Weights::load(path, device)?;
-    let sha256 = sha256_of_file(path).with_context(|| path.display().to_string())?;
-    Ok((weights, WeightsFile { file: path.display().to_string(), sha256 }))
+    Ok((weights, WeightsFile::of(path)?))
 }
 
 /// Where weights are, without the extension.
-pub fn stem(backbone: &Backbone, name: &str) -> PathBuf {
-    Path::new("weights").join(backbone.dataset()).join(format!("{}_{name}", backbone.name()))
+fn stem(dataset: &str, backbone: &Backbone, name: &str) -> PathBuf {
+    Path::new("weights").join(dataset).join(format!("{}_{name}", backbone.name()))
 }
 
-fn find_weights(backbone: &Backbone, name: &str) -> Option<PathBuf> {
-    let stem = stem(backbone, name).into_os_string();
+fn find_weights(dataset: &str, backbone: &Backbone, name: &str) -> Option<PathBuf> {
+    let stem = stem(dataset, backbone, name).into_os_string();
     let candidates = EXTENSIONS.map(|extension| {
         let mut path = stem.clone();
         path.push(format!(".{extension}"));
@@ -76,8 +75,8 @@ fn find_weights(backbone: &Backbone, name: &str) -> Option<PathBuf> {
 }
 
 /// The names of weights that there are for a backbone.
-fn others(backbone: &Backbone) -> String {
-    let (folder, backbone) = (Path::new("weights").join(backbone.dataset()), backbone.name());
+fn others(dataset: &str, backbone: &Backbone) -> String {
+    let (folder, backbone) = (Path::new("weights").join(dataset), backbone.name());
     let mut names: Vec<String> = std::fs::read_dir(&folder)
         .into_iter()
         .flatten()

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::cifar::parse_records;
 use crate::cifar10;
 use crate::image_set::ImageSet;
 
@@ -20,7 +21,7 @@ pub const CLASSES: [&str; 10] =
 /// The images.
 pub fn images() -> ImageSet {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    cifar10::parse_records(RECORDS, Path::new("the embedded demo"), &mut pixels, &mut labels)
+    parse_records(RECORDS, Path::new("the embedded demo"), 1, CLASSES.len(), &mut pixels, &mut labels)
         .expect("the embedded file is well formed");
     ImageSet::new(pixels, labels, (cifar10::SIZE, cifar10::SIZE), CLASSES.len())
 }

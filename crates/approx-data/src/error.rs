@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::source::Split;
+
 /// The error of every function that reads data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -9,10 +11,12 @@ pub enum DataError {
     #[error("{}: no such folder", .0.display())]
     MissingFolder(PathBuf),
     /// The folder holds no data set in a known layout.
-    #[error("{}: no CIFAR-10 {split} images here; looked for {}{hint}", folder.display(), looked_for.join(", "))]
+    #[error("{}: no {dataset} {split} images here; looked for {}{hint}", folder.display(), looked_for.join(", "))]
     NotFound {
         /// The folder.
         folder: PathBuf,
+        /// Which images were to be there.
+        dataset: &'static str,
         /// `test` or `train`.
         split: &'static str,
         /// The files that would do.
@@ -29,13 +33,21 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A batch file is cut short or not one.
-    #[error("{}: has {found} bytes, but a CIFAR-10 batch has {expected} (10000 images of 3073 bytes)", path.display())]
+    #[error(
+        "{}: has {found} bytes, but a {dataset} file has {} ({images} images of {record} bytes)",
+        path.display(),
+        images * record
+    )]
     WrongLength {
         /// The file.
         path: PathBuf,
-        /// What a batch has.
-        expected: u64,
-        /// What this one has.
+        /// The data set.
+        dataset: &'static str,
+        /// How many images such a file has.
+        images: usize,
+        /// Bytes of each, with its label.
+        record: usize,
+        /// Bytes that this file has.
         found: u64,
     },
     /// A label that no class has.
@@ -87,10 +99,24 @@ pub enum DataError {
         largest: usize,
     },
     /// The folder holds no ImageNet images in a known layout.
-    #[error("{}: no ImageNet validation images here: {found}; looked for {looked_for}", folder.display())]
+    #[error("{}: no ImageNet {} images here: {found}; looked for {looked_for}", folder.display(), part(*split))]
     NoImageNet {
+        /// Which images were to be there.
+        split: Split,
         /// The folder.
         folder: PathBuf,
+        /// What is there instead.
+        found: String,
+        /// What would do.
+        looked_for: String,
+    },
+    /// The folder holds no class folders.
+    #[error("{}: no class folders with {split} images here: {found}; looked for {looked_for}", folder.display())]
+    NoClassFolders {
+        /// The folder.
+        folder: PathBuf,
+        /// `test` or `train`.
+        split: &'static str,
         /// What is there instead.
         found: String,
         /// What would do.
@@ -154,6 +180,14 @@ pub enum DataError {
     /// The tensor of a batch cannot be made.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+/// What ImageNet calls its parts.
+fn part(split: Split) -> &'static str {
+    match split {
+        Split::Train => "training",
+        Split::Test => "validation",
+    }
 }
 
 /// Shorthand for this crate's results.

@@ -9,7 +9,7 @@
 //! | parquet | `data/validation-00000-of-00014.parquet`, … of the Hugging Face Hub's `ILSVRC/imagenet-1k` |
 //!
 //! `val/` may be left out, or be Kaggle's `ILSVRC/Data/CLS-LOC/val/`. Files whose names begin with a dot are
-//! ignored.
+//! ignored. Training images are read from class folders in `train/` and from `data/train-….parquet`.
 //!
 //! # Labels
 //! A label is the place of an image's synset among the 1000 sorted ones: what pretrained networks speak of. That
@@ -17,29 +17,25 @@
 //! Folders of other names are numbered in sorted order, like torchvision's `ImageFolder` does.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::{fs, io};
 
-use rayon::prelude::*;
-
-use crate::error::{DataError, Result, check_label};
+use crate::error::{DataError, Result};
+use crate::folders::{self, Listing};
 use crate::image_files::ImageFiles;
 use crate::image_shards::ImageShards;
 use crate::preprocess::Preprocess;
-use crate::source::{ImageSource, OnCorrupt, RawBatch};
+use crate::source::{ImageSource, OnCorrupt, RawBatch, Split};
 
 /// How many classes.
 pub const CLASSES: usize = 1000;
 
-/// What names of picture files end with, in any case. Of these, TIFF is not read.
-const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
-
 const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 const KAGGLE_CSV: &str = "LOC_val_solution.csv";
 const KAGGLE_IMAGES: &str = "ILSVRC/Data/CLS-LOC/val";
+const KAGGLE_TRAIN: &str = "ILSVRC/Data/CLS-LOC/train";
 
 /// By `ILSVRC2012_ID` − 1.
 static BY_ID: LazyLock<Vec<&str>> = LazyLock::new(|| {
@@ -93,13 +89,15 @@ enum Images {
 }
 
 impl ImageNet {
-    /// Finds images and labels in `folder`, of which the first `limit` are enough, and checks that all are there.
+    /// Finds images and labels of a split in `folder`, of which the first `limit` are enough, and checks that all are
+    /// there. Training images may lie in class folders and parquet files, in `train` instead of `val`.
     ///
     /// # Errors
     /// [`DataError`]: no such folder or none of the layouts, a class folder without images, an unknown synset,
     /// images without labels or labels without images, a parquet file that is missing or has other columns.
     pub fn open(
         folder: impl AsRef<Path>,
+        split: Split,
         preprocess: Preprocess,
         on_corrupt: OnCorrupt,
         limit: Option<usize>,
@@ -108,13 +106,13 @@ impl ImageNet {
         if !folder.is_dir() {
             return Err(DataError::MissingFolder(folder.to_owned()));
         }
-        let (images, layout) = match find_shards(folder)? {
+        let (images, layout) = match find_shards(folder, split)? {
             Some(paths) => {
                 let shards = ImageShards::open(paths, CLASSES, preprocess, on_corrupt, limit)?;
                 (Images::Shards(Box::new(shards)), Layout::Parquet)
             }
             None => {
-                let Found { mut files, classes, layout } = find_files(folder, limit)?;
+                let Found { mut files, classes, layout } = find_files(folder, split, limit)?;
                 files.truncate(limit.unwrap_or(usize::MAX));
                 (Images::Files(ImageFiles::new(files, classes, preprocess, on_corrupt)), layout)
             }
@@ -174,65 +172,27 @@ struct Found {
     layout: Layout,
 }
 
-/// The names in a folder but those that begin with a dot, sorted.
-#[derive(Default)]
-struct Listing {
-    files: Vec<String>,
-    folders: Vec<String>,
-}
-
-impl Listing {
-    fn of(folder: &Path) -> Result<Self> {
-        let io = |source| DataError::Io { path: folder.to_owned(), source };
-        let mut listing = Self::default();
-        for entry in fs::read_dir(folder).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let name = entry.file_name().into_string().map_err(|_| DataError::Io {
-                path: entry.path(),
-                source: io::Error::new(io::ErrorKind::InvalidData, "its name is not UTF-8"),
-            })?;
-            if name.starts_with('.') {
-                continue;
-            }
-            let kind = entry.file_type().map_err(io)?;
-            // Links are followed.
-            match kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
-                true => listing.folders.push(name),
-                false => listing.files.push(name),
-            }
-        }
-        listing.files.sort_unstable();
-        listing.folders.sort_unstable();
-        Ok(listing)
-    }
-
-    fn pictures(&self) -> impl Iterator<Item = &str> {
-        let is_picture = |name: &str| {
-            let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-            EXTENSIONS.iter().any(|extension| ending.eq_ignore_ascii_case(extension))
-        };
-        self.files.iter().map(String::as_str).filter(move |name| is_picture(name))
-    }
-}
-
 /// The parquet files in `folder/data` or `folder`, if there is one: all that there should be.
-fn find_shards(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
+fn find_shards(folder: &Path, split: Split) -> Result<Option<Vec<PathBuf>>> {
     for base in [folder.join("data"), folder.to_owned()] {
         if !base.is_dir() {
             continue;
         }
         let listing = Listing::of(&base)?;
-        let mut counts: Vec<&str> = listing.files.iter().filter_map(|name| shard_count(name)).collect();
+        let mut counts: Vec<&str> =
+            listing.files.iter().filter_map(|name| shard_count(name, split)).collect();
         counts.dedup();
         match *counts {
             [] => {}
             [count] => {
-                let paths = (0..count.parse().unwrap_or(0))
-                    .map(|index: usize| base.join(format!("validation-{index:05}-of-{count}.parquet")));
+                let paths = (0..count.parse().unwrap_or(0)).map(|index: usize| {
+                    base.join(format!("{}-{index:05}-of-{count}.parquet", shard_prefix(split)))
+                });
                 return Ok(Some(paths.collect()));
             }
             [one, other, ..] => {
                 return Err(DataError::NoImageNet {
+                    split,
                     folder: base,
                     found: format!("parquet files of two data sets, of {one} and of {other}"),
                     looked_for: "those of one".to_owned(),
@@ -243,19 +203,39 @@ fn find_shards(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     Ok(None)
 }
 
+/// What names of parquet files begin with.
+fn shard_prefix(split: Split) -> &'static str {
+    match split {
+        Split::Train => "train",
+        Split::Test => "validation",
+    }
+}
+
 /// `00014` of `validation-00003-of-00014.parquet`.
-fn shard_count(name: &str) -> Option<&str> {
-    let (index, count) = name.strip_prefix("validation-")?.strip_suffix(".parquet")?.split_once("-of-")?;
+fn shard_count(name: &str, split: Split) -> Option<&str> {
+    let name = name.strip_prefix(shard_prefix(split))?.strip_prefix('-')?;
+    let (index, count) = name.strip_suffix(".parquet")?.split_once("-of-")?;
     let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     (is_number(index) && is_number(count)).then_some(count)
 }
 
-fn find_files(folder: &Path, limit: Option<usize>) -> Result<Found> {
-    let folders = [folder.join("val"), folder.join(KAGGLE_IMAGES), folder.to_owned()];
-    let base = folders.into_iter().find(|base| base.is_dir()).expect("the last one is");
+fn find_files(folder: &Path, split: Split, limit: Option<usize>) -> Result<Found> {
+    let (inner, kaggle) = match split {
+        Split::Train => ("train", KAGGLE_TRAIN),
+        Split::Test => ("val", KAGGLE_IMAGES),
+    };
+    let base = [folder.join(inner), folder.join(kaggle)].into_iter().find(|base| base.is_dir());
+    let Some(base) = base.or_else(|| (split == Split::Test).then(|| folder.to_owned())) else {
+        return Err(DataError::NoImageNet {
+            split,
+            folder: folder.to_owned(),
+            found: Listing::of(folder)?.to_string(),
+            looked_for: "class folders in `train`; or data/train-00000-of-00294.parquet".to_owned(),
+        });
+    };
     let listing = Listing::of(&base)?;
     let pictures: Vec<&str> = listing.pictures().collect();
-    if !pictures.is_empty() {
+    if split == Split::Test && !pictures.is_empty() {
         let places = [folder, &base];
         // Its name says what it is, so it may be outside the folder.
         let around = places.into_iter().chain(base.parent());
@@ -272,24 +252,12 @@ fn find_files(folder: &Path, limit: Option<usize>) -> Result<Found> {
     if !listing.folders.is_empty() && !listing.folders.iter().any(|name| name == "train" || name == "test") {
         return class_files(&base, &listing.folders);
     }
-    let first = |names: &[&str]| match names {
-        [] => String::new(),
-        [one] => format!(" ({one})"),
-        [one, ..] => format!(" ({one}, …)"),
-    };
-    let folders: Vec<&str> = listing.folders.iter().map(String::as_str).collect();
     Err(DataError::NoImageNet {
+        split,
         folder: base,
-        found: format!(
-            "{} folders{}, {} pictures{}, {} other files",
-            folders.len(),
-            first(&folders),
-            pictures.len(),
-            first(&pictures),
-            listing.files.len() - pictures.len()
-        ),
+        found: listing.to_string(),
         looked_for: format!(
-            "class folders in `val`; or pictures with {GROUND_TRUTH} (also in ILSVRC2012_devkit_t12/data), \
+            "class folders in `{inner}`; or pictures with {GROUND_TRUTH} (also in ILSVRC2012_devkit_t12/data), \
              {KAGGLE_CSV} or another csv of synset,file; or data/validation-00000-of-00014.parquet"
         ),
     })
@@ -303,35 +271,9 @@ fn class_files(base: &Path, classes: &[String]) -> Result<Found> {
         let (folder, count, unknown) = (base.to_owned(), classes.len(), unknown.clone());
         return Err(DataError::MixedClasses { folder, known, count, unknown });
     }
-    let class_of = |position: usize, name: &str| match label_of(name) {
-        Some(label) => Ok(label),
-        None => check_label(base, 0, position as i64, classes.len()),
-    };
-    let files: Vec<Vec<(PathBuf, u16)>> = classes
-        .par_iter()
-        .enumerate()
-        .map(|(position, name)| {
-            let folder = base.join(name);
-            let label = class_of(position, name)?;
-            let mut files = Vec::new();
-            walk(&folder, &mut files)?;
-            if files.is_empty() {
-                return Err(DataError::EmptyClass { folder, extensions: EXTENSIONS.join(", ") });
-            }
-            // By folder and then by name, not by components: so does torchvision.
-            files.sort_unstable();
-            Ok(files.into_iter().map(|(folder, name)| (Path::new(&folder).join(name), label)).collect())
-        })
-        .collect::<Result<_>>()?;
+    let files = folders::class_files(base, classes, label_of)?;
     let classes = if known > 0 { CLASSES } else { classes.len() };
-    Ok(Found { files: files.concat(), classes, layout: Layout::ClassFolders })
-}
-
-/// All pictures in a folder and in those within.
-fn walk(folder: &Path, files: &mut Vec<(OsString, String)>) -> Result<()> {
-    let listing = Listing::of(folder)?;
-    files.extend(listing.pictures().map(|name| (folder.as_os_str().to_owned(), name.to_owned())));
-    listing.folders.iter().try_for_each(|name| walk(&folder.join(name), files))
+    Ok(Found { files, classes, layout: Layout::ClassFolders })
 }
 
 /// The number in `ILSVRC2012_val_00000017.JPEG`.
@@ -387,6 +329,7 @@ fn find_csv(places: [&Path; 2]) -> Result<Option<PathBuf>> {
             ([only], _) | (_, [only]) => return Ok(Some(place.join(only))),
             ([one, other, ..], _) => {
                 return Err(DataError::NoImageNet {
+                    split: Split::Test,
                     folder: place.to_owned(),
                     found: format!("{} csv files ({one}, {other}, …)", csv.len()),
                     looked_for: "one, or one with `val` in its name".to_owned(),

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | [`source`] | [`ImageSource`]: images by range, wherever they are kept |
 //! | [`image_set`] | [`ImageSet`]: 8-bit images and their labels in memory |
-//! | [`cifar10`] | CIFAR-10 from its binary files or the Hugging Face parquet layout |
+//! | [`cifar10`], [`cifar100`] | from their binary files or the Hugging Face parquet layout |
 //! | [`demo`] | 1,000 embedded images in CIFAR-10's shape |
-//! | [`imagenet`] | ImageNet's validation images from folders or the Hugging Face parquet layout |
+//! | [`imagenet`] | ImageNet's images from folders or the Hugging Face parquet layout |
+//! | [`image_folder`] | one's own pictures in class folders |
 //! | [`image_files`], [`image_shards`] | pictures that are decoded when asked for |
 //! | [`epoch`], [`augment`] | [`Epoch`]: a training set shuffled and varied, as its seed says |
 //! | [`random`] | random numbers without a state to keep |
@@ -26,12 +27,16 @@
 
 pub mod augment;
 pub mod batches;
+mod cifar;
 pub mod cifar10;
+pub mod cifar100;
 mod decode;
 pub mod demo;
 pub mod epoch;
 pub mod error;
+mod folders;
 pub mod image_files;
+pub mod image_folder;
 pub mod image_set;
 pub mod image_shards;
 pub mod imagenet;
@@ -49,4 +54,4 @@ pub use image_set::ImageSet;
 pub use image_shards::ImageShards;
 pub use imagenet::ImageNet;
 pub use preprocess::{Normalization, Preprocess};
-pub use source::{ImageSource, OnCorrupt, RawBatch, Skipped};
+pub use source::{First, ImageSource, OnCorrupt, RawBatch, Skipped, Split};

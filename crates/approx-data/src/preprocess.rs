@@ -20,6 +20,10 @@ impl Normalization {
     /// What the reference trains and evaluates CIFAR-10 networks with.
     pub const CIFAR10: Self = Self { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010] };
 
+    /// Mean and standard deviation of all pixels of CIFAR-100's training images, which is what networks for it are
+    /// usually trained with.
+    pub const CIFAR100: Self = Self { mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] };
+
     /// What torchvision's ImageNet networks are trained with.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 

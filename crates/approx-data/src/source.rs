@@ -7,6 +7,25 @@ use std::time::UNIX_EPOCH;
 
 use crate::error::{DataError, Result};
 
+/// Which images of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Those for training.
+    Train,
+    /// Those for testing; ImageNet's validation images, as its test images have no public labels.
+    Test,
+}
+
+impl Split {
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Labelled images of one size that are handed out range by range, wherever they are kept.
 pub trait ImageSource: Send + Sync {
     /// How many images.
@@ -56,6 +75,38 @@ pub trait ImageSource: Send + Sync {
     fn batches(&self, size: usize) -> Vec<Range<usize>> {
         assert!(size > 0, "a batch has at least one image");
         (0..self.len()).step_by(size).map(|start| start..(start + size).min(self.len())).collect()
+    }
+}
+
+/// The first images of a source.
+pub struct First<'a> {
+    source: &'a dyn ImageSource,
+    count: usize,
+}
+
+impl<'a> First<'a> {
+    /// The first `count` images of `source`, or all if there are fewer.
+    pub fn new(source: &'a dyn ImageSource, count: usize) -> Self {
+        Self { source, count: count.min(source.len()) }
+    }
+}
+
+impl ImageSource for First<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn classes(&self) -> usize {
+        self.source.classes()
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.source.size()
+    }
+
+    fn load(&self, range: Range<usize>) -> Result<RawBatch> {
+        assert!(range.end <= self.count, "{range:?} of {} images", self.count);
+        self.source.load(range)
     }
 }
 

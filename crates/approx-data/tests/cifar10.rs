@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use approx_data::cifar10::{self, Split};
-use approx_data::demo;
+use approx_data::cifar10;
+use approx_data::{Split, demo};
 use tempfile::TempDir;
 
 const RECORD: usize = 3073;
@@ -97,7 +97,7 @@ fn bad_folders_and_files_are_named() {
         (
             &[("test_batch.bin", &good[..5_000 * RECORD])],
             Split::Test,
-            "test_batch.bin: has 15365000 bytes, but a CIFAR-10 batch has 30730000",
+            "test_batch.bin: has 15365000 bytes, but a CIFAR-10 file has 30730000",
         ),
         (&[("test_batch.bin", b"")], Split::Test, "test_batch.bin: has 0 bytes"),
         (

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use approx_data::imagenet::{Layout, synsets};
-use approx_data::{ImageNet, ImageSource, OnCorrupt, Preprocess, RawBatch};
+use approx_data::{ImageNet, ImageSource, OnCorrupt, Preprocess, RawBatch, Split};
 use image::{ImageFormat, RgbImage};
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ fn open(
     on_corrupt: OnCorrupt,
     limit: Option<usize>,
 ) -> Result<ImageNet, approx_data::DataError> {
-    ImageNet::open(folder, Preprocess::new(5, 4).unwrap(), on_corrupt, limit)
+    ImageNet::open(folder, Split::Test, Preprocess::new(5, 4).unwrap(), on_corrupt, limit)
 }
 
 /// The colour and the label of each image.

@@ -17,6 +17,9 @@ use crate::memory;
 /// How often B may grow before the search gives up: a network that needs more overflows.
 const MAX_WIDENED: usize = 1_000;
 
+/// Under noise, a value beyond so many bounds is none of the network's, but what a polynomial outside its domain gives.
+const EXPLODED: f64 = 4.0;
+
 /// The bounds of the approximation ranges, in units of the activations' inputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
@@ -78,7 +81,7 @@ pub struct ApproximatePass {
 ///
 /// # Errors
 /// [`EvalError::Range`] for a value out of range if the step is 0; [`EvalError::NotFinite`] for NaN and
-/// infinities; [`EvalError::SearchGaveUp`]; [`EvalError::OutOfMemory`]; the data's, the model's or candle's own.
+/// infinities, [`EvalError::Noise`] for them and for what is far out of range under noise; [`EvalError::SearchGaveUp`]; [`EvalError::OutOfMemory`]; the data's, the model's or candle's own.
 pub fn approximate_pass(
     job: &Job,
     exact: &Pass,
@@ -149,8 +152,19 @@ fn range_error(
 ) -> Result<Option<RangeError>> {
     let Some((name, range)) = first_out_of_range(network, result) else { return Ok(None) };
     let site = network.sites().iter().find(|site| site.name() == name).expect("it is one of them");
-    match site.bound() {
-        Some(bound) if range.max_abs.is_finite() => Ok(Some(RangeError {
+    match (site.bound(), network.noise()) {
+        (Some(bound), Some(noise))
+            if range.max_abs.is_nan() || f64::from(range.max_abs) > EXPLODED * bound =>
+        {
+            Err(EvalError::Noise {
+                site: name.to_owned(),
+                bits: noise.bits(),
+                value: range.max_abs,
+                bound,
+                images,
+            })
+        }
+        (Some(bound), _) if range.max_abs.is_finite() => Ok(Some(RangeError {
             site: name.to_owned(),
             kind: site.kind(),
             max_abs: range.max_abs,
@@ -159,9 +173,9 @@ fn range_error(
             images,
         })),
         // No bound would do.
-        Some(_) => Err(EvalError::NotFinite { site: name.to_owned(), value: range.max_abs, images }),
+        (Some(_), _) => Err(EvalError::NotFinite { site: name.to_owned(), value: range.max_abs, images }),
         // Not approximated on a range, like x²: that it overflows shows in the logits, and is the result.
-        None => Ok(None),
+        (None, _) => Ok(None),
     }
 }
 

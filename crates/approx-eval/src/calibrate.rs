@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use approx_data::Split;
 use approx_models::{ActivationPolicy, MaxPoolPolicy, Network, ReluPolicy, SiteKind};
 use approx_ops::Sketch;
 use minimax_coeffs::Alpha;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Observer, Pass, exact_pass};
+use crate::evaluate::{Job, Observer, Pass, SiteRange, exact_pass};
 use crate::output::write_atomically;
 use crate::report::WeightsFile;
 
@@ -53,6 +54,9 @@ pub struct PolicyFile {
 pub struct Promise {
     /// The data set.
     pub dataset: String,
+    /// Which of its images: `test` or `train`.
+    #[serde(default = "test")]
+    pub split: String,
     /// How many images were evaluated.
     pub images: usize,
     /// Share of images that the exact network gets right.
@@ -63,6 +67,11 @@ pub struct Promise {
     pub agreement: f64,
     /// The largest difference of two logits.
     pub max_abs_logit_difference: Option<f32>,
+}
+
+/// What files say of whose images nothing is said.
+fn test() -> String {
+    Split::Test.name().to_owned()
 }
 
 /// What a site saw in the exact network.
@@ -86,6 +95,25 @@ pub struct SiteSummary {
     pub bound: f64,
     /// By alpha: the share of inputs with |x| < 2^-alpha · bound, where the sign is least certain.
     pub near_zero: BTreeMap<u8, f64>,
+}
+
+impl SiteSummary {
+    /// The summary of a site's inputs, with a bound for them.
+    pub fn new(range: &SiteRange, sketch: &Sketch, bound: f64) -> Self {
+        let quantile = |(name, q): (&str, f64)| (name.to_owned(), sketch.quantile(q).unwrap_or_default());
+        let share = |alpha: Alpha| (alpha.bits(), sketch.share_below((alpha.epsilon() * bound) as f32));
+        Self {
+            name: range.name.clone(),
+            kind: range.kind,
+            count: sketch.count(),
+            min: sketch.min().unwrap_or_default(),
+            max: sketch.max().unwrap_or_default(),
+            max_abs: range.max_abs,
+            quantiles: QUANTILES.into_iter().map(quantile).collect(),
+            bound,
+            near_zero: Alpha::all().map(share).collect(),
+        }
+    }
 }
 
 /// What is sketched besides the extremes.
@@ -120,26 +148,48 @@ pub fn calibrated_pass(
     headroom: f64,
     observer: &dyn Observer,
 ) -> Result<(ActivationPolicy, ApproximatePass)> {
-    let bound = |max_abs: f32| (f64::from(max_abs) * headroom).max(SMALLEST_BOUND);
-    let mut bounds: Vec<f64> = exact.sites.iter().map(|site| bound(site.max_abs)).collect();
-    for _ in 0..MAX_WIDENED {
-        let policy = policy(exact, &bounds, alpha);
+    let alphas = vec![alpha; exact.sites.len()];
+    fitted_pass(job, exact, network, &alphas, headroom, MAX_WIDENED, observer)
+}
+
+/// As [`calibrated_pass`], with a precision for each site, and at most so many times of widening.
+pub(crate) fn fitted_pass(
+    job: &Job,
+    exact: &Pass,
+    network: &mut Network,
+    alphas: &[Alpha],
+    headroom: f64,
+    max_widened: usize,
+    observer: &dyn Observer,
+) -> Result<(ActivationPolicy, ApproximatePass)> {
+    let mut bounds = initial_bounds(exact, headroom);
+    let mut widened = 0;
+    loop {
+        let policy = policy_by_site(exact, &bounds, alphas);
         match evaluate_policy(job, exact, network, &policy, observer) {
+            Err(EvalError::Range(last)) if widened == max_widened => {
+                return Err(EvalError::SearchGaveUp { widened, last });
+            }
             Err(EvalError::Range(error)) => {
                 let index = exact.sites.iter().position(|site| site.name == error.site);
                 let index = index.expect("the sites are the same");
-                bounds[index] = bound(error.max_abs);
+                bounds[index] = bound(error.max_abs, headroom);
+                widened += 1;
                 observer.pass_finished();
                 observer.widened(&error, bounds[index]);
             }
             result => return Ok((policy, result?)),
         }
     }
-    let policy = policy(exact, &bounds, alpha);
-    match evaluate_policy(job, exact, network, &policy, observer) {
-        Err(EvalError::Range(last)) => Err(EvalError::SearchGaveUp { widened: MAX_WIDENED, last }),
-        result => Ok((policy, result?)),
-    }
+}
+
+/// Each site's bound, from its largest |x| in the exact network.
+pub(crate) fn initial_bounds(exact: &Pass, headroom: f64) -> Vec<f64> {
+    exact.sites.iter().map(|site| bound(site.max_abs, headroom)).collect()
+}
+
+fn bound(max_abs: f32, headroom: f64) -> f64 {
+    (f64::from(max_abs) * headroom).max(SMALLEST_BOUND)
 }
 
 /// The network with the activations of `policy`, whose bounds are not widened. The result's bounds are the policy's
@@ -168,13 +218,15 @@ pub fn largest_bounds(network: &Network) -> Bounds {
     Bounds { relu: largest(SiteKind::Relu), max_pool: largest(SiteKind::MaxPool) }
 }
 
-fn policy(exact: &Pass, bounds: &[f64], alpha: Alpha) -> ActivationPolicy {
+/// A policy with a bound and a precision for each site; for others, the largest of each.
+pub(crate) fn policy_by_site(exact: &Pass, bounds: &[f64], alphas: &[Alpha]) -> ActivationPolicy {
     let largest = |kind| {
         let of_kind = exact.sites.iter().zip(bounds).filter(|(site, _)| site.kind == kind);
         of_kind.map(|(_, bound)| *bound).fold(SMALLEST_BOUND, f64::max)
     };
-    let mut policy = ActivationPolicy::minimax(alpha, largest(SiteKind::Relu), largest(SiteKind::MaxPool));
-    for (site, &bound) in exact.sites.iter().zip(bounds) {
+    let highest = alphas.iter().copied().max().unwrap_or(Alpha::MAX);
+    let mut policy = ActivationPolicy::minimax(highest, largest(SiteKind::Relu), largest(SiteKind::MaxPool));
+    for ((site, &bound), &alpha) in exact.sites.iter().zip(bounds).zip(alphas) {
         let name = site.name.clone();
         match site.kind {
             SiteKind::Relu => {
@@ -199,21 +251,8 @@ impl PolicyFile {
         network: &Network,
     ) -> Self {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
-        let summary = |((range, sketch), site): ((&crate::SiteRange, &Sketch), &approx_models::Site)| {
-            let bound = site.bound().unwrap_or_default();
-            let quantile = |(name, q): (&str, f64)| (name.to_owned(), sketch.quantile(q).unwrap_or_default());
-            let share = |alpha: Alpha| (alpha.bits(), sketch.share_below((alpha.epsilon() * bound) as f32));
-            SiteSummary {
-                name: range.name.clone(),
-                kind: range.kind,
-                count: sketch.count(),
-                min: sketch.min().unwrap_or_default(),
-                max: sketch.max().unwrap_or_default(),
-                max_abs: range.max_abs,
-                quantiles: QUANTILES.into_iter().map(quantile).collect(),
-                bound,
-                near_zero: Alpha::all().map(share).collect(),
-            }
+        let summary = |((range, sketch), site): ((&SiteRange, &Sketch), &approx_models::Site)| {
+            SiteSummary::new(range, sketch, site.bound().unwrap_or_default())
         };
         Self {
             format: FORMAT.to_owned(),
@@ -223,6 +262,7 @@ impl PolicyFile {
             headroom,
             promise: Promise {
                 dataset: dataset.to_owned(),
+                split: test(),
                 images: exact.labels.len(),
                 exact_accuracy: comparison.exact_accuracy,
                 accuracy: comparison.approx_accuracy,
@@ -232,6 +272,13 @@ impl PolicyFile {
             policy,
             sites: exact.sites.iter().zip(sketches).zip(network.sites()).map(summary).collect(),
         }
+    }
+
+    /// The same, made on these images; else it was the test images.
+    #[must_use]
+    pub fn with_split(mut self, split: Split) -> Self {
+        self.promise.split = split.name().to_owned();
+        self
     }
 
     /// Reads a file for `backbone`.

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use approx_data::{ImageSource, Skipped};
+use approx_ops::Sketch;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,12 +27,16 @@ use crate::report::SkippedImage;
 pub struct Key {
     /// The version of this program.
     pub version: String,
-    /// `cifar10`, `imagenet`, `demo`.
+    /// `cifar10`, `imagenet`, …
     pub dataset: String,
     /// Of the images and labels ([`fingerprint`]).
     pub data_sha256: String,
     /// How many images.
     pub images: usize,
+    /// What is subtracted from each channel.
+    pub mean: [f32; 3],
+    /// What each channel is divided by.
+    pub std: [f32; 3],
     /// `resnet20`, …
     pub backbone: String,
     /// Of the file with the weights.
@@ -64,6 +69,18 @@ pub struct ApproxKey {
     pub step: f64,
     /// Of the policy with bounds by site, if there is one.
     pub policy_sha256: Option<String>,
+    /// Simulated noise, if there is some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseKey>,
+}
+
+/// What simulated noise depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseKey {
+    /// Its standard deviation.
+    pub sigma: f64,
+    /// Of the random numbers.
+    pub seed: u64,
 }
 
 impl Key {
@@ -77,7 +94,11 @@ impl Key {
     /// For messages: `resnet20, alpha 7`.
     pub fn title(&self) -> String {
         match &self.approx {
-            Some(approx) => format!("{}, alpha {}", self.backbone, approx.alpha),
+            Some(approx) => {
+                let noise = approx.noise.as_ref().map(|noise| -noise.sigma.log2());
+                let noise = noise.map_or_else(String::new, |bits| format!(", noise 2^-{bits}"));
+                format!("{}, alpha {}{noise}", self.backbone, approx.alpha)
+            }
             None => format!("{}, exact", self.backbone),
         }
     }
@@ -129,6 +150,15 @@ struct ExactValue {
     peak_memory_bytes: Option<u64>,
 }
 
+/// A sketch by its buckets; the extremes are `None` if it is empty.
+#[derive(Serialize, Deserialize)]
+struct KeptSketch {
+    min: Option<f32>,
+    max: Option<f32>,
+    negative: Vec<(u32, u64)>,
+    others: Vec<(u32, u64)>,
+}
+
 impl Cells {
     /// The cells in `folder`, which is created.
     ///
@@ -163,6 +193,38 @@ impl Cells {
         write_atomically(&self.path(key, "json"), (json + "\n").as_bytes())
     }
 
+    /// The sketches of an exact network's sites that are kept under `key`, if there are some.
+    ///
+    /// # Errors
+    /// As [`Cells::get`].
+    pub fn get_sketches(&self, key: &Key) -> Result<Option<Vec<Sketch>>> {
+        let Some(kept) = self.get::<Vec<KeptSketch>>(key)? else { return Ok(None) };
+        let sketches = kept.into_iter().map(|kept| {
+            let (min, max) = (kept.min.unwrap_or(f32::NAN), kept.max.unwrap_or(f32::NAN));
+            Sketch::from_buckets(&[kept.negative, kept.others], min, max)
+        });
+        let sketches: Option<Vec<Sketch>> = sketches.collect();
+        sketches
+            .ok_or_else(|| damaged(&self.path(key, "json"), "its buckets are not those of a sketch"))
+            .map(Some)
+    }
+
+    /// Keeps the sketches of an exact network's sites under `key`, as JSON beside the exact pass.
+    ///
+    /// # Errors
+    /// [`EvalError::Write`].
+    pub fn put_sketches(&self, key: &Key, sketches: &[Sketch]) -> Result<()> {
+        let kept = |sketch: &Sketch| {
+            let [negative, others] = sketch.buckets();
+            KeptSketch { min: sketch.min(), max: sketch.max(), negative, others }
+        };
+        let value: Vec<KeptSketch> = sketches.iter().map(kept).collect();
+        let kept = Kept { key: key.clone(), value };
+        // Indented, each number would take a line.
+        let json = serde_json::to_string(&kept).expect("a cell has string keys only");
+        write_atomically(&self.path(key, "json"), (json + "\n").as_bytes())
+    }
+
     /// The exact pass that is kept under `key`, if there is one.
     ///
     /// # Errors
@@ -175,7 +237,8 @@ impl Cells {
         let ExactValue { sites, skipped, seconds, peak_memory_bytes } = kept.value;
         let skipped = skipped.into_iter().map(|image| Skipped { name: image.name, reason: image.reason });
         let skipped = skipped.collect();
-        Ok(Some(Pass { logits, labels, skipped, sites, seconds, peak_memory: peak_memory_bytes }))
+        let excursions = Vec::new();
+        Ok(Some(Pass { logits, labels, skipped, sites, excursions, seconds, peak_memory: peak_memory_bytes }))
     }
 
     /// Keeps an exact pass under `key`: `logits` (`[N, classes]`, float32) and `labels` (`[N]`, 16 bits) as

@@ -23,6 +23,23 @@ pub enum EvalError {
         /// In which batch.
         images: Range<usize>,
     },
+    /// Under simulated noise, the polynomials explode: no range holds what they give.
+    #[error(
+        "{site}: under noise of 2^-{bits:.2} a value is {value}, far outside the range of {bound} (images {} to {})",
+        images.start, images.end - 1
+    )]
+    Noise {
+        /// The site whose input it is in, or `logits`.
+        site: String,
+        /// `−log2` of the noise's standard deviation.
+        bits: f64,
+        /// The value.
+        value: f32,
+        /// The bound of the range of approximation.
+        bound: f64,
+        /// In which batch.
+        images: Range<usize>,
+    },
     /// The search for B does not end.
     #[error("the search for B gave up after {widened} times of widening; the last was {last}")]
     SearchGaveUp {
@@ -30,6 +47,20 @@ pub enum EvalError {
         widened: usize,
         /// The value that was out of range at last.
         last: RangeError,
+    },
+    /// No precision keeps the accuracy.
+    #[error(
+        "even the highest precision everywhere gives {:.2} %, which is more than {:.2} % below the exact network's {:.2} %; \
+         allow a larger drop or a higher precision",
+        100.0 * accuracy, 100.0 * max_drop, 100.0 * exact_accuracy
+    )]
+    TooImprecise {
+        /// With the highest precision.
+        accuracy: f64,
+        /// Of the exact network.
+        exact_accuracy: f64,
+        /// What may be lost, relative to that.
+        max_drop: f64,
     },
     /// The device's memory does not hold a batch.
     #[error("the device's memory does not hold a batch of {batch_size} images{}: {source}", smaller(*batch_size))]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use approx_data::batches::{self, prefetch};
 use approx_data::{ImageSource, Normalization, Skipped};
 use approx_models::{Network, SiteKind};
-use approx_ops::RangeStats;
+use approx_ops::{Excursions, RangeRecorder, RangeStats};
 use candle_core::{Device, DeviceLocation};
 
 use crate::error::{EvalError, RangeError, Result};
@@ -89,6 +89,21 @@ pub struct SiteRange {
     pub max_abs: f32,
 }
 
+/// Under noise, outputs of a component at a site that left the next one's domain.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SiteExcursions {
+    /// The site's name.
+    pub site: String,
+    /// Which component's output, 1-based.
+    pub component: usize,
+    /// How many values.
+    pub count: u64,
+    /// The largest of them in absolute value.
+    pub largest: f64,
+    /// What it should not exceed.
+    pub domain: f64,
+}
+
 /// One evaluation of all images.
 #[derive(Debug, Clone)]
 pub struct Pass {
@@ -100,6 +115,8 @@ pub struct Pass {
     pub skipped: Vec<Skipped>,
     /// Of each site, in the network's order.
     pub sites: Vec<SiteRange>,
+    /// Under noise, what left the domain of a component, in the network's order; else none.
+    pub excursions: Vec<SiteExcursions>,
     /// How long the images took, with waiting for them to be decoded.
     pub seconds: f64,
     /// The largest resident memory of the process during the pass, in bytes, where the system tells.
@@ -116,6 +133,8 @@ impl Pass {
     pub(crate) fn of(results: Vec<BatchResult>, network: &Network) -> Result<Self> {
         let classes = results.iter().map(|result| result.classes).max().unwrap_or(0);
         let mut ranges = vec![RangeStats::default(); network.sites().len()];
+        let recorders: Vec<RangeRecorder> =
+            network.sites().iter().map(|_| RangeRecorder::default()).collect();
         let (mut values, mut labels, mut skipped, mut seconds) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
         for result in results {
             values.extend(result.logits);
@@ -125,6 +144,9 @@ impl Pass {
                 *total = total.merge(range);
             }
             seconds += result.seconds;
+            for (index, excursions) in result.excursions {
+                recorders[index].record_excursions(excursions);
+            }
         }
         if labels.is_empty() {
             return Err(EvalError::AllSkipped { skipped });
@@ -134,12 +156,23 @@ impl Pass {
             kind: site.kind(),
             max_abs: range.max_abs,
         };
-        let sites = network.sites().iter().zip(ranges).map(site).collect();
+        let sites: Vec<SiteRange> = network.sites().iter().zip(ranges).map(site).collect();
+        let excursions = sites.iter().zip(&recorders).flat_map(|(site, recorder)| {
+            recorder.take_excursions().into_iter().map(|e| SiteExcursions {
+                site: site.name.clone(),
+                component: e.component,
+                count: e.count,
+                largest: e.largest,
+                domain: e.domain,
+            })
+        });
+        let excursions = excursions.collect();
         Ok(Self {
             logits: Logits::new(values, classes),
             labels,
             skipped,
             sites,
+            excursions,
             seconds,
             peak_memory: memory::peak(),
         })
@@ -223,6 +256,8 @@ pub(crate) struct BatchResult {
     pub(crate) skipped: Vec<Skipped>,
     /// Of each site.
     pub(crate) ranges: Vec<RangeStats>,
+    /// Of those sites that had some, by index.
+    pub(crate) excursions: Vec<(usize, Vec<Excursions>)>,
     pub(crate) seconds: f64,
 }
 
@@ -259,6 +294,19 @@ impl Job<'_> {
         done.map_err(|error: EvalError| error.of_batch(self.batch_size))
     }
 
+    /// The logits of all images, whatever leaves a range.
+    pub(crate) fn logits(&self, network: &Network, observer: &dyn Observer) -> Result<Logits> {
+        let (mut values, mut classes) = (Vec::new(), 1);
+        self.for_each(&self.ranges()?, |images, batch, start| {
+            let result = self.run(network, batch, start)?;
+            classes = classes.max(result.classes);
+            values.extend(result.logits);
+            observer.advanced(images.len());
+            Ok(())
+        })?;
+        Ok(Logits::new(values, classes))
+    }
+
     pub(crate) fn run(
         &self,
         network: &Network,
@@ -284,6 +332,10 @@ impl Job<'_> {
             labels: batch.labels.clone(),
             skipped: batch.skipped.clone(),
             ranges: network.sites().iter().map(approx_models::Site::take_range).collect(),
+            excursions: {
+                let all = network.sites().iter().map(approx_models::Site::take_excursions).enumerate();
+                all.filter(|(_, excursions)| !excursions.is_empty()).collect()
+            },
             seconds: start.elapsed().as_secs_f64(),
         })
     }

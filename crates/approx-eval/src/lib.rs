@@ -8,6 +8,7 @@
 //! | [`report`] | [`Report`]: all of it as JSON |
 //! | [`sweep`] | [`Sweep`]: one network at several precisions, a table of them |
 //! | [`calibrate`] | [`PolicyFile`]: what each site sees, a bound for each, and what accuracy they give |
+//! | [`tune`](mod@tune) | a precision for each site, as little as the accuracy allows |
 //! | [`cells`] | results that are kept in files, so that no work is done twice |
 //! | [`output`] | files that are written whole or not at all |
 //!
@@ -43,12 +44,15 @@ mod memory;
 pub mod output;
 pub mod report;
 pub mod sweep;
+pub mod tune;
 
 pub use bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
 pub use calibrate::PolicyFile;
 pub use compare::Comparison;
 pub use error::{EvalError, RangeError, Result};
-pub use evaluate::{Job, Logits, Observer, Pass, SiteRange, device_name, exact_pass, with_batches_that_fit};
+pub use evaluate::{
+    Job, Logits, Observer, Pass, SiteExcursions, SiteRange, device_name, exact_pass, with_batches_that_fit,
+};
 pub use report::Report;
 pub use sweep::Sweep;
 

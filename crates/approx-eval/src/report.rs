@@ -1,12 +1,16 @@
 //! All of a run's results, as JSON.
 
+use std::path::Path;
+
 use approx_models::{Composition, SiteKind};
+use approx_ops::Noise;
 use minimax_coeffs::CompositeSign;
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::ApproximatePass;
 use crate::compare::Comparison;
-use crate::evaluate::Pass;
+use crate::evaluate::{Pass, SiteExcursions};
+use crate::output::sha256_of_file;
 
 /// What was run and what came out. Shares are between 0 and 1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +49,9 @@ pub struct Report {
     pub relative_difference: Option<f64>,
     /// Each site with the largest |x| of the exact and of the approximate network.
     pub sites: Vec<SiteResult>,
+    /// The noise that was simulated, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseResult>,
     /// The weights.
     pub weights: WeightsFile,
     /// CPU threads.
@@ -54,6 +61,19 @@ pub struct Report {
     pub device: String,
     /// Vector instructions of the activations on the CPU.
     pub simd: String,
+}
+
+/// Simulated noise and what it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseResult {
+    /// The standard deviation that a rescaling adds, in units of the encrypted message.
+    pub sigma: f64,
+    /// `−log2` of it.
+    pub bits: f64,
+    /// Of the random numbers.
+    pub seed: u64,
+    /// Outputs of components that left the next one's domain, by site.
+    pub excursions: Vec<SiteExcursions>,
 }
 
 /// Results of the exact network.
@@ -134,6 +154,19 @@ pub struct WeightsFile {
     pub sha256: String,
 }
 
+impl WeightsFile {
+    /// Those in the file `path`.
+    ///
+    /// # Errors
+    /// [`EvalError::Read`](crate::EvalError::Read).
+    pub fn of(path: impl AsRef<Path>) -> crate::Result<Self> {
+        let path = path.as_ref();
+        let read = |source| crate::EvalError::Read { path: path.to_owned(), source };
+        let sha256 = sha256_of_file(path).map_err(read)?;
+        Ok(Self { file: path.display().to_string(), sha256 })
+    }
+}
+
 /// What a run was of.
 #[derive(Debug, Clone)]
 pub struct Subject {
@@ -145,6 +178,8 @@ pub struct Subject {
     pub method: String,
     /// For `proposed`, and for a policy of one precision.
     pub composition: Option<Composition>,
+    /// Simulated noise.
+    pub noise: Option<Noise>,
     /// Which weights.
     pub weights: WeightsFile,
     /// Images at a time.
@@ -158,7 +193,7 @@ pub struct Subject {
 impl Report {
     /// The report of two passes over the same images.
     pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
-        let Subject { dataset, backbone, method, composition, weights, batch_size, threads, device } =
+        let Subject { dataset, backbone, method, composition, noise, weights, batch_size, threads, device } =
             subject;
         let images = exact.logits.predictions().len();
         let sign = composition.map(Composition::sign);
@@ -206,6 +241,12 @@ impl Report {
             },
             relative_difference: Some(comparison.relative_difference()).filter(|d| d.is_finite()),
             sites: exact.sites.iter().zip(&approx.pass.sites).map(site).collect(),
+            noise: noise.map(|noise| NoiseResult {
+                sigma: noise.sigma,
+                bits: noise.bits(),
+                seed: noise.seed,
+                excursions: approx.pass.excursions.clone(),
+            }),
             weights,
             threads,
             device,

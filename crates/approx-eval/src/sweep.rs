@@ -5,54 +5,51 @@
 //!
 //! ```
 //! use approx_data::{Normalization, demo};
-//! use approx_eval::cells::{Cells, fingerprint};
+//! use approx_eval::cells::Cells;
+//! use approx_eval::output::sha256;
 //! use approx_eval::report::WeightsFile;
-//! use approx_eval::{Bounds, EvalError, Job, Search, Sweep};
-//! use approx_models::{ActivationPolicy, Backbone, Weights};
+//! use approx_eval::sweep::Setting;
+//! use approx_eval::{EvalError, Job, Sweep};
+//! use approx_models::{ActivationPolicy, Backbone, Composition, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
 //! let images = demo::images().truncated(2);
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
-//! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, "the demo's weights")?;
-//! let mut sweep = Sweep {
-//!     dataset: "demo".to_owned(),
-//!     backbone: backbone.name().to_owned(),
-//!     sequential: backbone.is_sequential(),
-//!     weights: WeightsFile { file: "the demo's weights".to_owned(), sha256: "…".to_owned() },
-//!     network: backbone.build(&weights, &ActivationPolicy::exact())?,
-//!     job: Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu },
-//!     data_sha256: fingerprint(&images)?,
-//!     search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
-//!     policy: None,
-//!     threads: 2,
-//! };
+//! let name = "the demo's weights";
+//! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, name)?;
+//! // Those in a file have `WeightsFile::of(path)`.
+//! let file = WeightsFile { file: name.to_owned(), sha256: sha256(demo::RESNET20) };
+//! let network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let job = Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu };
+//! let mut sweep = Sweep::new(("demo", backbone.name()), network, file, job)?;
 //! let folder = tempfile::tempdir()?;
 //! let cells = Cells::open(folder.path())?;
-//! let compositions = [Alpha::new(9)?.into(), Alpha::MAX.into()];
+//! let settings = [Alpha::new(9)?, Alpha::MAX].map(|alpha| Setting::from(Composition::from(alpha)));
 //! for kept in [false, true] {
-//!     let points = sweep.run(&cells, &compositions, &(), |_index, _point| Ok::<_, EvalError>(()))?;
+//!     let points = sweep.run(&cells, &settings, &(), |_index, _point| Ok::<_, EvalError>(()))?;
 //!     assert!(points.iter().all(|point| point.kept == kept));
 //!     assert_eq!(points[1].row.network_depth, Some(19 * 15));
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use approx_models::{ActivationPolicy, Composition, Network, SiteKind};
+use approx_models::{ActivationPolicy, Composition, Network, Site, SiteKind};
+use approx_ops::{Noise, Sketch};
 use serde::{Deserialize, Serialize};
 
-use crate::bound_search::{Search, approximate_pass};
-use crate::calibrate::evaluate_policy;
-use crate::cells::{ApproxKey, Cells, Key};
+use crate::bound_search::{Bounds, Search, approximate_pass};
+use crate::calibrate::{SiteSummary, evaluate_policy, sketched_pass};
+use crate::cells::{ApproxKey, Cells, Key, NoiseKey, fingerprint};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Observer, Pass, device_name, exact_pass};
+use crate::evaluate::{Job, Observer, Pass, SiteRange, device_name, exact_pass};
 use crate::output::sha256;
 use crate::report::{Report, Subject, WeightsFile};
 
 /// A network on a data set, and where results are kept.
 pub struct Sweep<'a> {
-    /// `cifar10`, `imagenet`, `demo`.
+    /// `cifar10`, `imagenet`, …
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
@@ -74,7 +71,23 @@ pub struct Sweep<'a> {
     pub threads: usize,
 }
 
-/// What a precision comes to.
+/// What one point of a sweep is evaluated with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// The polynomials.
+    pub composition: Composition,
+    /// Simulated noise of an encrypted evaluation.
+    pub noise: Option<Noise>,
+}
+
+impl From<Composition> for Setting {
+    /// Without noise.
+    fn from(composition: Composition) -> Self {
+        Self { composition, noise: None }
+    }
+}
+
+/// What a setting comes to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -85,7 +98,7 @@ pub enum Outcome {
     Unusable(String),
 }
 
-/// A precision and what it came to.
+/// A setting and what it came to.
 #[derive(Debug, Clone)]
 pub struct Point {
     /// The table's row.
@@ -96,8 +109,33 @@ pub struct Point {
     pub kept: bool,
 }
 
-impl Sweep<'_> {
-    /// Evaluates the network with each composition, and gives the results in the same order. `finished` is told of each
+impl<'a> Sweep<'a> {
+    /// A sweep over `network`, a sequence of layers called `backbone` with these weights, on the images of `job`, which
+    /// are called `dataset`. B is searched from 5 in steps of 5. All of this may be changed afterwards.
+    ///
+    /// # Errors
+    /// The data's, when the images are looked at.
+    pub fn new(
+        (dataset, backbone): (&str, &str),
+        network: Network,
+        weights: WeightsFile,
+        job: Job<'a>,
+    ) -> Result<Self> {
+        Ok(Self {
+            dataset: dataset.to_owned(),
+            backbone: backbone.to_owned(),
+            sequential: true,
+            weights,
+            network,
+            data_sha256: fingerprint(job.images)?,
+            job,
+            search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
+            policy: None,
+            threads: rayon::current_num_threads(),
+        })
+    }
+
+    /// Evaluates the network with each setting, and gives the results in the same order. `finished` is told of each
     /// with its index when it is there: first of those that were kept, then of the others; those that another process
     /// is computing come last.
     ///
@@ -107,17 +145,17 @@ impl Sweep<'_> {
     pub fn run<E: From<EvalError>>(
         &mut self,
         cells: &Cells,
-        compositions: &[Composition],
+        settings: &[Setting],
         observer: &dyn Observer,
         mut finished: impl FnMut(usize, &Point) -> Result<(), E>,
     ) -> Result<Vec<Point>, E> {
-        let keys: Vec<Key> = compositions.iter().map(|c| self.key(Some(*c))).collect();
+        let keys: Vec<Key> = settings.iter().map(|setting| self.key(Some(*setting))).collect();
         let mut points: Vec<Option<Point>> = vec![None; keys.len()];
         let mut missing = Vec::new();
-        for (index, (key, composition)) in keys.iter().zip(compositions).enumerate() {
+        for (index, (key, setting)) in keys.iter().zip(settings).enumerate() {
             match self.get(cells, key)? {
                 Some(outcome) => {
-                    let point = Point { row: self.row(*composition, &outcome), outcome, kept: true };
+                    let point = Point { row: self.row(*setting, &outcome), outcome, kept: true };
                     finished(index, &point)?;
                     points[index] = Some(point);
                 }
@@ -129,7 +167,7 @@ impl Sweep<'_> {
             // What others are computing is waited for when there is nothing else to do.
             for waits in [false, true] {
                 for index in std::mem::take(&mut missing) {
-                    let (key, composition) = (&keys[index], compositions[index]);
+                    let (key, setting) = (&keys[index], settings[index]);
                     let _lock = match cells.try_lock(key)? {
                         Some(lock) => lock,
                         None if waits => {
@@ -144,12 +182,12 @@ impl Sweep<'_> {
                     let kept = self.get(cells, key)?;
                     let (outcome, kept) = match kept {
                         Some(outcome) => (outcome, true),
-                        None => (self.approximate(&exact, composition, observer)?, false),
+                        None => (self.approximate(&exact, setting, observer)?, false),
                     };
                     if !kept {
                         cells.put(key, &outcome)?;
                     }
-                    let point = Point { row: self.row(composition, &outcome), outcome, kept };
+                    let point = Point { row: self.row(setting, &outcome), outcome, kept };
                     finished(index, &point)?;
                     points[index] = Some(point);
                 }
@@ -158,46 +196,94 @@ impl Sweep<'_> {
         Ok(points.into_iter().flatten().collect())
     }
 
+    /// What each site sees in the exact network, with the bounds that `row` has; 0 where there is none. The inputs are
+    /// looked at once, in a pass of their own, so that the exact network's speed is what it is without; after that they
+    /// are kept.
+    ///
+    /// # Errors
+    /// As [`exact_pass`]; those of [`Cells`].
+    pub fn sites(
+        &mut self,
+        cells: &Cells,
+        row: Option<&Row>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<SiteSummary>> {
+        let key = self.key(None);
+        let sketches = self.once(cells, &key, observer, Cells::get_sketches, |sweep| {
+            let (_, sketches) = sketched_pass(&sweep.job, &mut sweep.network, observer)?;
+            cells.put_sketches(&key, &sketches)?;
+            Ok(sketches)
+        })?;
+        if let Some(policy) = &self.policy {
+            self.network.set_policy(policy)?;
+        }
+        let summary = |(site, sketch): (&Site, &Sketch)| {
+            let bound = row.and_then(|row| match (&self.policy, site.kind()) {
+                (Some(_), _) => site.bound(),
+                (None, SiteKind::Relu) => row.b_relu,
+                (None, SiteKind::MaxPool) => row.b_max,
+            });
+            let (min, max) = (sketch.min().unwrap_or_default(), sketch.max().unwrap_or_default());
+            let range = SiteRange { name: site.name().to_owned(), kind: site.kind(), max_abs: max.max(-min) };
+            SiteSummary::new(&range, sketch, bound.unwrap_or_default())
+        };
+        Ok(self.network.sites().iter().zip(&sketches).map(summary).collect())
+    }
+
     /// The exact pass, computed or kept.
     fn exact(&mut self, cells: &Cells, observer: &dyn Observer) -> Result<Pass> {
         let key = self.key(None);
-        if let Some(pass) = cells.get_exact(&key)? {
-            return Ok(pass);
+        self.once(cells, &key, observer, Cells::get_exact, |sweep| {
+            sweep.network.set_policy(&ActivationPolicy::exact())?;
+            let pass = exact_pass(&sweep.job, &sweep.network, observer)?;
+            cells.put_exact(&key, &pass)?;
+            Ok(pass)
+        })
+    }
+
+    /// What `get` finds; or else what `compute` computes and keeps, with the lock, if no other process does.
+    fn once<T>(
+        &mut self,
+        cells: &Cells,
+        key: &Key,
+        observer: &dyn Observer,
+        get: impl Fn(&Cells, &Key) -> Result<Option<T>>,
+        compute: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(kept) = get(cells, key)? {
+            return Ok(kept);
         }
-        let _lock = match cells.try_lock(&key)? {
+        let _lock = match cells.try_lock(key)? {
             Some(lock) => lock,
             None => {
                 observer.waiting(&key.title());
-                cells.lock(&key)?
+                cells.lock(key)?
             }
         };
-        if let Some(pass) = cells.get_exact(&key)? {
-            return Ok(pass);
+        match get(cells, key)? {
+            Some(kept) => Ok(kept),
+            None => compute(self),
         }
-        self.network.set_policy(&ActivationPolicy::exact())?;
-        let pass = exact_pass(&self.job, &self.network, observer)?;
-        cells.put_exact(&key, &pass)?;
-        Ok(pass)
     }
 
-    fn approximate(
-        &mut self,
-        exact: &Pass,
-        composition: Composition,
-        observer: &dyn Observer,
-    ) -> Result<Outcome> {
+    fn approximate(&mut self, exact: &Pass, setting: Setting, observer: &dyn Observer) -> Result<Outcome> {
+        let Setting { composition, noise } = setting;
         let (job, network) = (&self.job, &mut self.network);
         let approx = match &self.policy {
             Some(policy) => {
-                evaluate_policy(job, exact, network, &policy.with_composition(composition), observer)
+                let policy = policy.with_composition(composition).with_noise(noise);
+                evaluate_policy(job, exact, network, &policy, observer)
             }
             None => approximate_pass(job, exact, network, self.search, observer, |bounds| {
-                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool)
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool).with_noise(noise)
             }),
         };
         let approx = match approx {
             Err(
-                error @ (EvalError::Range(_) | EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }),
+                error @ (EvalError::Range(_)
+                | EvalError::NotFinite { .. }
+                | EvalError::Noise { .. }
+                | EvalError::SearchGaveUp { .. }),
             ) => {
                 observer.pass_finished();
                 return Ok(Outcome::Unusable(error.to_string()));
@@ -210,6 +296,7 @@ impl Sweep<'_> {
             backbone: self.backbone.clone(),
             method: if self.policy.is_some() { "policy" } else { "proposed" }.to_owned(),
             composition: Some(composition),
+            noise,
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
@@ -227,9 +314,9 @@ impl Sweep<'_> {
         Ok(outcome)
     }
 
-    fn key(&self, composition: Option<Composition>) -> Key {
+    fn key(&self, setting: Option<Setting>) -> Key {
         let Search { start, step } = self.search;
-        let approx = composition.map(|composition| ApproxKey {
+        let approx = setting.map(|Setting { composition, noise }| ApproxKey {
             alpha: composition.bits(),
             polynomials_sha256: polynomials_sha256(composition),
             b_relu: start.relu,
@@ -239,12 +326,15 @@ impl Sweep<'_> {
                 .policy
                 .as_ref()
                 .map(|policy| sha256(&serde_json::to_vec(policy).expect("a policy has string keys only"))),
+            noise: noise.map(|noise| NoiseKey { sigma: noise.sigma, seed: noise.seed }),
         });
         Key {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset: self.dataset.clone(),
             data_sha256: self.data_sha256.clone(),
             images: self.job.images.len(),
+            mean: self.job.normalization.mean,
+            std: self.job.normalization.std,
             backbone: self.backbone.clone(),
             weights_sha256: self.weights.sha256.clone(),
             batch_size: self.job.batch_size,
@@ -256,7 +346,8 @@ impl Sweep<'_> {
     }
 
     /// The table's row for a result.
-    fn row(&self, composition: Composition, outcome: &Outcome) -> Row {
+    fn row(&self, setting: Setting, outcome: &Outcome) -> Row {
+        let Setting { composition, noise } = setting;
         let (one, signs) = (composition.sign().relu_cost(), self.network.sites().iter().map(|s| s.signs()));
         let (in_sequence, in_all) = signs.fold((0, 0), |(s, a), (sequence, all)| (s + sequence, a + all));
         let has_max_pool = self.network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
@@ -267,6 +358,7 @@ impl Sweep<'_> {
         Row {
             backbone: self.backbone.clone(),
             alpha: composition.bits(),
+            noise_bits: noise.map(Noise::bits),
             degrees: composition.sign().degrees(),
             relu_depth: one.depth,
             relu_multiplications: one.non_scalar_multiplications,
@@ -282,6 +374,9 @@ impl Sweep<'_> {
             images: report.map_or(self.job.images.len(), |r| r.images),
             exact_images_per_second: report.map(|r| r.exact.images_per_second),
             images_per_second: report.map(|r| r.approx.images_per_second),
+            excursions: report
+                .and_then(|r| r.noise.as_ref())
+                .map_or(0, |n| n.excursions.iter().map(|e| e.count).sum()),
             unusable,
         }
     }
@@ -304,6 +399,8 @@ pub struct Row {
     pub backbone: String,
     /// Precision in bits.
     pub alpha: u8,
+    /// Simulated noise has a standard deviation of 2 to the minus this; `None` without.
+    pub noise_bits: Option<f64>,
     /// Of the components of the composition.
     pub degrees: Vec<usize>,
     /// Levels of one ReLU.
@@ -336,6 +433,8 @@ pub struct Row {
     pub exact_images_per_second: Option<f64>,
     /// Throughput of the approximate network.
     pub images_per_second: Option<f64>,
+    /// Under noise, outputs of components that left the next one's domain.
+    pub excursions: u64,
     /// Why there are no results.
     pub unusable: Option<String>,
 }
@@ -343,9 +442,9 @@ pub struct Row {
 /// The table as comma-separated values with a header (RFC 4180): degrees are separated by spaces, numbers have all their
 /// digits, what is missing is empty.
 pub fn to_csv(rows: &[Row]) -> String {
-    const HEADER: &str = "backbone,alpha,degrees,relu_depth,relu_multiplications,network_depth,\
+    const HEADER: &str = "backbone,alpha,noise_bits,degrees,relu_depth,relu_multiplications,network_depth,\
                           network_multiplications,b_relu,b_max,exact_accuracy,accuracy,relative_difference,agreement,\
-                          max_abs_logit_difference,images,exact_images_per_second,images_per_second,unusable\n";
+                          max_abs_logit_difference,images,exact_images_per_second,images_per_second,excursions,unusable\n";
     fn text<T: ToString>(value: Option<&T>) -> String {
         value.map_or_else(String::new, T::to_string)
     }
@@ -356,6 +455,7 @@ pub fn to_csv(rows: &[Row]) -> String {
         let fields = [
             row.backbone.clone(),
             row.alpha.to_string(),
+            text(row.noise_bits.as_ref()),
             degrees.join(" "),
             row.relu_depth.to_string(),
             row.relu_multiplications.to_string(),
@@ -371,6 +471,7 @@ pub fn to_csv(rows: &[Row]) -> String {
             row.images.to_string(),
             text(row.exact_images_per_second.as_ref()),
             text(row.images_per_second.as_ref()),
+            row.excursions.to_string(),
             reason.unwrap_or_default(),
         ];
         csv += &(fields.join(",") + "\n");

@@ -402,6 +402,7 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
             dataset: "hand-made".to_owned(),
             backbone: "tiny".to_owned(),
             method: method.to_owned(),
+            noise: None,
             composition: None,
             weights: WeightsFile { file: "none".to_owned(), sha256: String::new() },
             batch_size: 2,

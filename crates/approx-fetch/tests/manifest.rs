@@ -42,6 +42,20 @@ fn the_committed_manifest_has_two_sources_of_cifar10() {
 }
 
 #[test]
+fn the_committed_manifest_has_two_sources_of_cifar100() {
+    let manifest = Manifest::committed();
+    let data = manifest.artifact("cifar100").unwrap();
+    assert_eq!(data.keys(), ["test", "train"]);
+    let [Source::Hub(hub), Source::Archive(toronto)] = &data.sources[..] else { panic!("{data:?}") };
+    assert_eq!(
+        (hub.repo.as_deref(), hub.revision.as_str()),
+        (Some("uoft-cs/cifar100"), "refs/convert/parquet")
+    );
+    assert_eq!(toronto.checksum.as_ref().unwrap().to_string(), "md5:03b5dce01913d631647c71ecec9e9cb8");
+    assert_eq!(toronto.destination, "datasets/cifar100/cifar-100-binary");
+}
+
+#[test]
 fn the_committed_manifest_has_the_networks_of_torchvision_and_timm() {
     let manifest = Manifest::committed();
     let params = manifest.artifact("imagenet-params").unwrap();
@@ -94,10 +108,10 @@ fn the_committed_manifest_has_the_gated_validation_images() {
 
 #[test]
 fn unknown_artifacts_are_answered_with_the_known_ones() {
-    let error = Manifest::committed().artifact("cifar100").unwrap_err();
+    let error = Manifest::committed().artifact("mnist").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no artifact 'cifar100'; known are: cifar10-params, cifar10, imagenet-params, imagenet"
+        "there is no artifact 'mnist'; known are: cifar10-params, cifar10, cifar100, imagenet-params, imagenet"
     );
 }
 

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvSpec, Dropout, Linear, MaxPool, Relu};
-use crate::network::{MaxPoolFunction, Site, Slot};
+use crate::network::{MaxPoolFunction, ReluFunction, Site, Slot};
 use crate::training::Variables;
 use crate::training::conv::{Running, TrainedConv};
 use crate::weights::{Mismatch, Weights, WeightsError};
@@ -196,9 +196,9 @@ impl NetBuilder<'_> {
 
     /// The ReLU called `name` here, or what the policy puts in its place.
     pub fn relu(&self, name: impl std::fmt::Display) -> Relu {
-        let activation = Arc::new(RwLock::new(Activation::RELU));
-        let (site, recorder) = self.site(name, Slot::Relu(activation.clone()));
-        Relu { site, activation, recorder }
+        let function = Arc::new(RwLock::new(ReluFunction::Plain(Activation::RELU)));
+        let (site, recorder) = self.site(name, Slot::Relu(function.clone()));
+        Relu { site, function, recorder }
     }
 
     /// Dropout, called `name` here: it leaves out a share `rate` of its inputs while the network is trained.

@@ -20,6 +20,16 @@ pub enum ModelError {
     /// The weights do not fit the model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The weights are this network's, but for another number of classes.
+    #[error("{origin}: the weights are for {found} classes, not for {asked}")]
+    Classes {
+        /// Where the weights are from.
+        origin: String,
+        /// How many classes they are for.
+        found: usize,
+        /// How many were asked for.
+        asked: usize,
+    },
     /// A policy names places that the model does not have.
     #[error("the policy names `{name}`, but the network has no such {kind}; it has {}", known.join(", "))]
     UnknownSite {
@@ -47,6 +57,9 @@ pub enum ModelError {
         /// The parameter's name.
         parameter: String,
     },
+    /// A policy with noise, for a network that is to be trained.
+    #[error("noise is simulated for evaluation only; it has no gradient")]
+    NoiseInTraining,
     /// A layer could not be made or run.
     #[error(transparent)]
     Op(#[from] OpError),

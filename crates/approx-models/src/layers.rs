@@ -9,9 +9,9 @@ use approx_ops::{
 use candle_core::{Device, Tensor};
 use rand::Rng;
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::init::stream;
-use crate::network::{MaxPoolFunction, at};
+use crate::network::{MaxPoolFunction, ReluFunction, at};
 use crate::tape::{self, Back};
 use crate::training::conv::TrainedConv;
 
@@ -159,21 +159,26 @@ impl Conv2d {
     /// # Errors
     /// For another shape, with the name of the site.
     pub fn forward_relu(&self, xs: &Tensor, addend: Option<&Tensor>, relu: &Relu) -> Result<Tensor> {
-        let activation = &read(&relu.activation);
-        match &self.0 {
+        let function = &*read(&relu.function);
+        match (&self.0, function) {
             // The same sums, and the same function of each, but the sums can be looked at in between.
-            Kernel::Packed(packed) if relu.recorder.is_sketching() => {
+            (Kernel::Packed(packed), _) if relu.recorder.is_sketching() => {
                 relu.forward(&packed.forward(xs, addend)?)
             }
-            Kernel::Candle(conv) if relu.recorder.is_sketching() => {
-                relu.forward(&conv.forward(xs, addend, &Activation::IDENTITY, None)?)
-            }
-            Kernel::Packed(packed) => {
+            (Kernel::Packed(packed), ReluFunction::Plain(activation)) => {
                 packed.forward_activated(xs, addend, activation, &relu.recorder).map_err(at(&relu.site))
             }
-            Kernel::Trained(conv) => conv.forward(xs, addend, activation, &relu.recorder),
-            Kernel::Candle(conv) => {
+            // Noise is an image's, and not a tile's.
+            (Kernel::Packed(packed), ReluFunction::Noisy(_)) => relu.forward(&packed.forward(xs, addend)?),
+            (Kernel::Trained(conv), ReluFunction::Plain(activation)) => {
+                conv.forward(xs, addend, activation, &relu.recorder)
+            }
+            (Kernel::Trained(_), ReluFunction::Noisy(_)) => Err(ModelError::NoiseInTraining),
+            (Kernel::Candle(conv), ReluFunction::Plain(activation)) if !relu.recorder.is_sketching() => {
                 conv.forward(xs, addend, activation, Some(&relu.recorder)).map_err(at(&relu.site))
+            }
+            (Kernel::Candle(conv), _) => {
+                relu.forward(&conv.forward(xs, addend, &Activation::IDENTITY, None)?)
             }
         }
     }
@@ -203,7 +208,7 @@ impl Linear {
 #[derive(Debug, Clone)]
 pub struct Relu {
     pub(crate) site: String,
-    pub(crate) activation: Arc<RwLock<Activation>>,
+    pub(crate) function: Arc<RwLock<ReluFunction>>,
     pub(crate) recorder: RangeRecorder,
 }
 
@@ -214,8 +219,12 @@ impl Relu {
     /// # Errors
     /// The op's, with the name of the site.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let activation = read(&self.activation).clone();
+        let function = read(&self.function).clone();
         self.recorder.sketch(xs)?;
+        let activation = match function {
+            ReluFunction::Plain(activation) => activation,
+            ReluFunction::Noisy(relu) => return relu.forward(xs, &self.recorder).map_err(at(&self.site)),
+        };
         let ys = activation.forward(xs, &self.recorder).map_err(at(&self.site))?;
         let saved = xs.clone();
         push(&ys, xs, activation.bound(), move |gradient| Ok(activation.gradient(&saved, gradient)?));
@@ -244,15 +253,17 @@ impl MaxPool {
         let ys = match &function {
             MaxPoolFunction::Exact => max_pool(xs, &spec, &self.recorder),
             MaxPoolFunction::Minimax(pool) => pool.forward(xs, &self.recorder),
+            MaxPoolFunction::Noisy(pool) => pool.forward(xs, &self.recorder),
         };
         let ys = ys.map_err(at(&self.site))?;
         let bound = match &function {
-            MaxPoolFunction::Exact => None,
             MaxPoolFunction::Minimax(pool) => Some(pool.bound()),
+            MaxPoolFunction::Exact | MaxPoolFunction::Noisy(_) => None,
         };
         push(&ys, xs, bound, move |gradient| match &function {
             MaxPoolFunction::Exact => Ok(max_pool_gradient(&saved, &spec, gradient)?),
             MaxPoolFunction::Minimax(pool) => Ok(pool.gradient(&saved, gradient)?),
+            MaxPoolFunction::Noisy(_) => Err(ModelError::NoiseInTraining),
         });
         Ok(ys)
     }
@@ -456,7 +467,7 @@ mod tests {
             let addend = random(ys.dims());
             let relu = || Relu {
                 site: "relu".to_owned(),
-                activation: Arc::new(RwLock::new(Activation::RELU)),
+                function: Arc::new(RwLock::new(ReluFunction::Plain(Activation::RELU))),
                 recorder: RangeRecorder::default(),
             };
             let (mine, other) = (relu(), relu());

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use approx_ops::{
-    Activation, MinimaxMaxPool, MinimaxRelu, OpError, PoolSpec, RangeRecorder, RangeStats, Sketch,
+    Activation, Excursions, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, OpError, PoolSpec,
+    RangeRecorder, RangeStats, Sketch,
 };
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
-use crate::policy::{ActivationPolicy, MaxPoolPolicy, Outside, ReluPolicy};
+use crate::policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
 use crate::weights::Weights;
 
 /// Something that turns images into logits.
@@ -61,14 +62,21 @@ pub struct Site {
 /// What is at a site: shared with the layer there, so that it can be replaced.
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
-    Relu(Arc<RwLock<Activation>>),
+    Relu(Arc<RwLock<ReluFunction>>),
     MaxPool(PoolSpec, Arc<RwLock<MaxPoolFunction>>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ReluFunction {
+    Plain(Activation),
+    Noisy(NoisyRelu),
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum MaxPoolFunction {
     Exact,
     Minimax(MinimaxMaxPool),
+    Noisy(NoisyMaxPool),
 }
 
 impl Site {
@@ -111,6 +119,11 @@ impl Site {
     pub fn take_range(&self) -> RangeStats {
         self.recorder.take()
     }
+
+    /// Under noise, outputs of components that left the next one's domain since the last call, and forgets them.
+    pub fn take_excursions(&self) -> Vec<Excursions> {
+        self.recorder.take_excursions()
+    }
 }
 
 impl Site {
@@ -129,10 +142,14 @@ impl Site {
 pub struct Network {
     forward: Box<dyn Forward>,
     sites: Vec<Site>,
+    /// What the last layer adds to the logits.
+    noise: Option<Noise>,
     /// How many numbers the weights are.
     parameters: usize,
 }
 
+/// What errors and random numbers of the logits are called.
+const LOGITS: &str = "logits";
 /// Parameters of a network whose weights stay in a core's reach, so that only the activations matter.
 const SMALL_NETWORK: usize = 2 << 20;
 /// Numbers of the input of a slice for such a network: its activations stay in the cache (16 images of CIFAR-10).
@@ -174,7 +191,7 @@ impl Network {
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<Self> {
         let (model, sites, parameters) = NetBuilder::run(weights, define)?;
-        let mut network = Self { forward: Box::new(model), sites, parameters };
+        let mut network = Self { forward: Box::new(model), sites, noise: None, parameters };
         network.set_policy(policy)?;
         Ok(network)
     }
@@ -185,7 +202,14 @@ impl Network {
     /// [`ModelError::UnknownSite`] if the policy has an exception for a site that there is not; a bound that is
     /// not positive and finite. The network is then as it was.
     pub fn set_policy(&mut self, policy: &ActivationPolicy) -> Result<()> {
-        set_policy(&mut self.sites, policy)
+        set_policy(&mut self.sites, policy)?;
+        self.noise = policy.noise;
+        Ok(())
+    }
+
+    /// The noise that is simulated.
+    pub fn noise(&self) -> Option<Noise> {
+        self.noise
     }
 
     /// The logits of a batch of images. On a CPU, each thread takes a slice of the batch through the whole network
@@ -203,14 +227,23 @@ impl Network {
             _ => count,
         };
         if size >= count {
-            return self.forward.forward(images);
+            return self.with_noise(self.forward.forward(images)?);
         }
         let forward = |start: usize| -> Result<Tensor> {
             self.forward.forward(&images.narrow(0, start, size.min(count - start))?)
         };
         let starts: Vec<usize> = (0..count).step_by(size).collect();
         let logits: Vec<Tensor> = starts.into_par_iter().map(forward).collect::<Result<_>>()?;
-        Ok(Tensor::cat(&logits, 0)?)
+        self.with_noise(Tensor::cat(&logits, 0)?)
+    }
+
+    /// The logits with the noise of the last layer, in units of the last bound: what that layer takes is held so.
+    fn with_noise(&self, logits: Tensor) -> Result<Tensor> {
+        let unit = self.sites.iter().rev().find_map(Site::bound);
+        match self.noise.zip(unit) {
+            Some((noise, unit)) => noise.add_to(&logits, unit, LOGITS).map_err(at(LOGITS)),
+            None => Ok(logits),
+        }
     }
 
     /// How many of `count` images of `numbers` numbers each go through the network together.
@@ -255,52 +288,78 @@ fn check_names<P>(sites: &[Site], kind: SiteKind, exceptions: &BTreeMap<String, 
 
 /// A site's next function, made before any site is changed.
 enum Replacement {
-    Relu(Activation, Option<f64>),
+    Relu(ReluFunction, Option<f64>),
     MaxPool(MaxPoolFunction, Option<f64>),
 }
 
 impl Replacement {
     fn new(site: &Site, policy: &ActivationPolicy) -> Result<Self> {
         let name = site.name();
-        let exact_outside = policy.outside == Outside::Exact;
-        let relu = |relu: Result<MinimaxRelu, OpError>, bound: f64| -> Result<Self> {
-            let relu = relu.map_err(at(name))?;
-            let relu = if exact_outside { relu.with_exact_outside() } else { relu };
-            Ok(Self::Relu(relu.into(), Some(bound)))
-        };
-        let pool = |pool: Result<MinimaxMaxPool, OpError>, bound: f64| -> Result<Self> {
-            let pool = pool.map_err(at(name))?;
-            let pool = if exact_outside { pool.with_exact_outside() } else { pool };
-            Ok(Self::MaxPool(MaxPoolFunction::Minimax(pool), Some(bound)))
-        };
         match &site.slot {
-            Slot::Relu(_) => match policy.relu_at(name) {
-                ReluPolicy::Exact => Ok(Self::Relu(Activation::RELU, None)),
-                ReluPolicy::Square => Ok(Self::Relu(Activation::SQUARE, None)),
-                ReluPolicy::ReluAq => Ok(Self::Relu(Activation::RELU_AQ, None)),
-                ReluPolicy::Minimax { alpha, bound } => relu(MinimaxRelu::new(alpha, bound), bound),
-                ReluPolicy::Composite { composition, bound } => {
-                    relu(MinimaxRelu::from_composite(composition.sign(), bound), bound)
+            Slot::Relu(_) => {
+                let exact = |activation| Ok(Self::Relu(ReluFunction::Plain(activation), None));
+                match policy.relu_at(name) {
+                    ReluPolicy::Exact => exact(Activation::RELU),
+                    ReluPolicy::Square => exact(Activation::SQUARE),
+                    ReluPolicy::ReluAq => exact(Activation::RELU_AQ),
+                    ReluPolicy::Minimax { alpha, bound } => Self::relu(name, policy, alpha.into(), bound),
+                    ReluPolicy::Composite { composition, bound } => {
+                        Self::relu(name, policy, composition, bound)
+                    }
                 }
-            },
+            }
             Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
                 MaxPoolPolicy::Exact => Ok(Self::MaxPool(MaxPoolFunction::Exact, None)),
                 MaxPoolPolicy::Minimax { alpha, bound } => {
-                    pool(MinimaxMaxPool::new(alpha, bound, *spec), bound)
+                    Self::max_pool(name, policy, alpha.into(), bound, *spec)
                 }
                 MaxPoolPolicy::Composite { composition, bound } => {
-                    let (sign, epsilon) = (composition.sign(), composition.epsilon());
-                    pool(MinimaxMaxPool::from_composite(sign, epsilon, bound, *spec), bound)
+                    Self::max_pool(name, policy, composition, bound, *spec)
                 }
             },
         }
     }
 
+    fn relu(name: &str, policy: &ActivationPolicy, composition: Composition, bound: f64) -> Result<Self> {
+        let sign = composition.sign();
+        let function = match policy.noise {
+            Some(noise) => ReluFunction::Noisy(NoisyRelu::new(sign, bound, noise, name).map_err(at(name))?),
+            None => {
+                let relu = MinimaxRelu::from_composite(sign, bound).map_err(at(name))?;
+                let exact_outside = policy.outside == Outside::Exact;
+                ReluFunction::Plain(if exact_outside { relu.with_exact_outside() } else { relu }.into())
+            }
+        };
+        Ok(Self::Relu(function, Some(bound)))
+    }
+
+    fn max_pool(
+        name: &str,
+        policy: &ActivationPolicy,
+        composition: Composition,
+        bound: f64,
+        spec: PoolSpec,
+    ) -> Result<Self> {
+        let (sign, epsilon) = (composition.sign(), composition.epsilon());
+        let function = match policy.noise {
+            Some(noise) => {
+                let pool = NoisyMaxPool::new(sign, epsilon, bound, spec, noise, name);
+                MaxPoolFunction::Noisy(pool.map_err(at(name))?)
+            }
+            None => {
+                let pool = MinimaxMaxPool::from_composite(sign, epsilon, bound, spec).map_err(at(name))?;
+                let exact_outside = policy.outside == Outside::Exact;
+                MaxPoolFunction::Minimax(if exact_outside { pool.with_exact_outside() } else { pool })
+            }
+        };
+        Ok(Self::MaxPool(function, Some(bound)))
+    }
+
     fn apply(self, site: &mut Site) {
         const POISONED: &str = "nothing panics while it holds the lock";
         match (self, &site.slot) {
-            (Self::Relu(activation, bound), Slot::Relu(slot)) => {
-                *slot.write().expect(POISONED) = activation;
+            (Self::Relu(function, bound), Slot::Relu(slot)) => {
+                *slot.write().expect(POISONED) = function;
                 site.bound = bound;
             }
             (Self::MaxPool(function, bound), Slot::MaxPool(_, slot)) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use approx_ops::Noise;
 use minimax_coeffs::{Alpha, CompositeSign};
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,10 @@ pub struct ActivationPolicy {
     /// What a value outside its range of approximation becomes.
     #[serde(default, skip_serializing_if = "Outside::is_undefined")]
     pub outside: Outside,
+    /// What an encrypted evaluation would add, simulated where something is approximated on a range; it is no property
+    /// of a policy that is kept.
+    #[serde(skip)]
+    pub noise: Option<Noise>,
 }
 
 /// What becomes of a value outside `[-B, B]`. It is counted in either case.
@@ -135,6 +140,7 @@ impl ActivationPolicy {
             relu_sites: BTreeMap::new(),
             max_pool_sites: BTreeMap::new(),
             outside: Outside::default(),
+            noise: None,
         }
     }
 
@@ -194,6 +200,7 @@ impl ActivationPolicy {
             relu_sites: relu_sites.collect(),
             max_pool_sites: max_pool_sites.collect(),
             outside: self.outside,
+            noise: self.noise,
         }
     }
 
@@ -201,6 +208,12 @@ impl ActivationPolicy {
     #[must_use]
     pub fn with_exact_outside(self) -> Self {
         Self { outside: Outside::Exact, ..self }
+    }
+
+    /// The same under noise, or without.
+    #[must_use]
+    pub fn with_noise(self, noise: Option<Noise>) -> Self {
+        Self { noise, ..self }
     }
 
     /// What stands for the ReLU at `site`.

@@ -1,5 +1,7 @@
 //! Models by data set and name.
 
+use std::num::NonZeroUsize;
+
 use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
 use crate::googlenet::GoogLeNet;
@@ -8,7 +10,7 @@ use crate::network::{Forward, Network};
 use crate::policy::ActivationPolicy;
 use crate::resnet::{BlockKind, CifarResNet, ResNet};
 use crate::vgg::{Layer, VGG11, VGG13, VGG16, VGG19, Vgg};
-use crate::weights::Weights;
+use crate::weights::{Mismatch, Weights, WeightsError};
 
 /// A model that can be built by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +113,59 @@ impl Backbone {
         !matches!(self.architecture, A::GoogLeNet | A::InceptionV3)
     }
 
+    /// The same for another number of classes.
+    #[must_use]
+    pub fn with_classes(self, classes: NonZeroUsize) -> Self {
+        Self { classes: classes.get(), ..self }
+    }
+
+    /// The smallest height and width of images that reach the last layer: networks end in an average over the whole
+    /// image, so larger ones do.
+    pub fn smallest_image(&self) -> usize {
+        match self.architecture {
+            A::CifarResNet { .. } | A::ResNet { .. } => 1,
+            A::GoogLeNet => 31,
+            // Five halvings.
+            A::CifarVgg { .. } | A::Vgg { .. } => 32,
+            A::InceptionV3 => 75,
+        }
+    }
+
+    /// The name of the last layer.
+    fn head(&self) -> &'static str {
+        match self.architecture {
+            A::CifarResNet { .. } => "linear",
+            A::CifarVgg { .. } => "linear3",
+            A::Vgg { .. } => "classifier.6",
+            A::ResNet { .. } | A::GoogLeNet | A::InceptionV3 => "fc",
+        }
+    }
+
     /// Builds it with these weights and activations.
     ///
     /// # Errors
-    /// As [`Network::build`].
+    /// [`ModelError::Classes`] if nothing but the number of classes differs; else as [`Network::build`].
     pub fn build(&self, weights: &Weights, policy: &ActivationPolicy) -> Result<Network> {
-        Network::build(weights, policy, |b| self.define(b))
+        Network::build(weights, policy, |b| self.define(b)).map_err(|error| self.explain(error))
+    }
+
+    /// The same error, or that the weights are for another number of classes if that is all.
+    pub(crate) fn explain(&self, error: ModelError) -> ModelError {
+        let ModelError::Weights(WeightsError::Mismatch { origin, mismatch }) = &error else { return error };
+        let Mismatch { missing, unused, misshapen } = mismatch;
+        let (weight, bias) = (format!("{}.weight", self.head()), format!("{}.bias", self.head()));
+        match &misshapen[..] {
+            [(first, needed, found), (second, _, biases)]
+                if missing.is_empty()
+                    && unused.is_empty()
+                    && (first, second) == (&weight, &bias)
+                    && found.get(1..) == needed.get(1..)
+                    && found[..1] == biases[..] =>
+            {
+                ModelError::Classes { origin: origin.clone(), found: found[0], asked: self.classes }
+            }
+            _ => error,
+        }
     }
 
     /// Asks the builder for its layers and activations.

@@ -112,7 +112,7 @@ impl TrainableNetwork {
     /// # Errors
     /// As [`Backbone::build`].
     pub fn new(backbone: &Backbone, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
-        Self::build(weights, policy, |b| backbone.define(b))
+        Self::build(weights, policy, |b| backbone.define(b)).map_err(|error| backbone.explain(error))
     }
 
     /// Builds a network of your own for training, as [`Network::build`](crate::Network::build).
@@ -124,6 +124,9 @@ impl TrainableNetwork {
         policy: &ActivationPolicy,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<Self> {
+        if policy.noise.is_some() {
+            return Err(ModelError::NoiseInTraining);
+        }
         let (model, mut sites, variables) = NetBuilder::run_for_training(weights, define)?;
         set_policy(&mut sites, policy)?;
         Ok(Self { forward: Box::new(model), sites, variables })

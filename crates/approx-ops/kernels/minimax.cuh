@@ -2,8 +2,9 @@
 //
 // All of it is `__host__ __device__`: host.cpp compiles it with the host's C++ compiler, and the tests of this crate
 // run it there, thread by thread, against the golden values and the CPU ops. It is the CPU's arithmetic, operation by
-// operation (src/cpu/composite.rs, map.rs, pool.rs), so that where the processor has fused multiply-adds the results
-// are the same, bit by bit. Kernels are compiled without contraction (--fmad=false): what is fused is written so.
+// operation (src/cpu/composite.rs, map.rs, pool.rs), for compositions that the CPU evaluates in the nested form: where the
+// processor has fused multiply-adds the results are the same, bit by bit. The CPU's adapted form saves multiplications
+// at the price of additions, which cost as much here (docs/adr/0040). Kernels are compiled without contraction (--fmad=false): what is fused is written so.
 //
 // The structs are those of src/kernels.rs, field by field. They are passed by value as the last parameter of each
 // kernel, and so lie in constant memory, where all threads of a warp read the same coefficient at once.
@@ -319,8 +320,7 @@ struct Minimax {
     sign(params.sign, s);
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
-      const float half = x[i] * 0.5f;
-      const float y = fused(half, static_cast<float>(s[i]), half);
+      const float y = x[i] * fused(0.5f, static_cast<float>(s[i]), 0.5f);
       const bool exact = params.exact_outside != 0 && !is_within(x[i] * params.inverse_bound);
       x[i] = exact ? Relu::value(x[i]) : y;
     }
@@ -330,7 +330,7 @@ struct Minimax {
     if (params.exact_outside != 0 && !is_within(z)) return Relu::slope(x);
     float s, slope;
     sign_with_derivative(params.sign, quotient_of(params, x), s, slope);
-    return fused(z, slope, s + 1.0f) * 0.5f;
+    return fused(z, 0.5f * slope, fused(0.5f, s, 0.5f));
   }
 };
 
@@ -440,9 +440,9 @@ struct PoolParams {
   Divisor in_height, in_width, by_stride;
   uint32_t kernel;
   float bound;
-  /// What a difference is multiplied by before the sign is taken.
-  float c;
   uint32_t exact_outside;
+  /// What a difference is multiplied by before the sign is taken.
+  T c;
   Composite<T> sign;
 };
 
@@ -477,25 +477,25 @@ struct MinimaxMax {
   APPROX_FN float padding() const { return 0.0f; }
   APPROX_FN float combine(float a, float b, float s) const {
     const float difference = a - b;
-    const float max = fused(difference, s, a + b) * 0.5f;
-    const bool exact = params.exact_outside != 0 && !is_within(difference * params.c);
+    const float max = fused(difference, 0.5f * s, (a + b) * 0.5f);
+    const bool exact = params.exact_outside != 0 && !is_within(difference * static_cast<float>(params.c));
     return exact ? (b > a ? b : a) : max;
   }
   template <int N>
   APPROX_FN void eval(float (&a)[N], const float (&b)[N]) const {
     T s[N];
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) s[i] = static_cast<T>((a[i] - b[i]) * params.c);
+    for (int i = 0; i < N; i++) s[i] = static_cast<T>(a[i] - b[i]) * params.c;
     sign(params.sign, s);
     APPROX_UNROLL
     for (int i = 0; i < N; i++) a[i] = combine(a[i], b[i], static_cast<float>(s[i]));
   }
   APPROX_FN float eval_with_derivative(float& a, float b) const {
-    const float d = (a - b) * params.c;
+    const float d = (a - b) * static_cast<float>(params.c);
     float s, slope;
-    sign_with_derivative(params.sign, static_cast<T>(d), s, slope);
+    sign_with_derivative(params.sign, static_cast<T>(a - b) * params.c, s, slope);
     const bool exact = params.exact_outside != 0 && !is_within(d);
-    const float in_a = exact ? (b > a ? 0.0f : 1.0f) : (1.0f + fused(d, slope, s)) * 0.5f;
+    const float in_a = exact ? (b > a ? 0.0f : 1.0f) : 0.5f + fused(d, 0.5f * slope, 0.5f * s);
     a = combine(a, b, s);
     return in_a;
   }

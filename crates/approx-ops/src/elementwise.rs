@@ -110,11 +110,11 @@ macro_rules! with_map {
                 $body
             }
             Function::MinimaxRelu { sign, bound } => {
-                let $map = &map::MinimaxRelu { sign, bound: *bound };
+                let $map = &map::MinimaxRelu::new(sign, *bound);
                 $body
             }
             Function::MinimaxReluWithin { sign, bound } => {
-                let $map = &map::MinimaxReluWithin(map::MinimaxRelu { sign, bound: *bound });
+                let $map = &map::MinimaxReluWithin(map::MinimaxRelu::new(sign, *bound));
                 $body
             }
         }

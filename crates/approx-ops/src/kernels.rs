@@ -2,7 +2,7 @@
 //!
 //! Built with the feature `cuda`, and for the tests, which run the kernels' arithmetic on the host.
 
-use crate::cpu::composite::{Component, Composite};
+use crate::cpu::composite::Composite;
 use crate::elementwise::{Channels, Function};
 use crate::error::{OpError, Result};
 use crate::max_pool::PoolSpec;
@@ -65,18 +65,18 @@ pub(crate) struct CompositeParams<T> {
 
 /// Types that compositions are evaluated in.
 pub(crate) trait Real: Copy + Default + 'static {
-    fn components(composite: &Composite) -> &[Component<Self>];
+    fn rounded(x: f64) -> Self;
 }
 
 impl Real for f32 {
-    fn components(composite: &Composite) -> &[Component<f32>] {
-        composite.components().0
+    fn rounded(x: f64) -> f32 {
+        x as f32
     }
 }
 
 impl Real for f64 {
-    fn components(composite: &Composite) -> &[Component<f64>] {
-        composite.components().1
+    fn rounded(x: f64) -> f64 {
+        x
     }
 }
 
@@ -91,16 +91,17 @@ impl<T: Real> CompositeParams<T> {
     /// # Errors
     /// [`OpError::LongComposition`].
     pub(crate) fn new(composite: &Composite) -> Result<Self> {
-        let components = T::components(composite);
+        let components = composite.components();
         let terms = components.iter().map(|c| c.even.len().max(c.odd.len())).max().unwrap_or(0);
         if components.len() > MAX_COMPONENTS || terms > MAX_TERMS {
             return Err(OpError::LongComposition { components: components.len(), limit: MAX_COMPONENTS });
         }
         let mut params = Self { count: components.len() as u32, ..Self::empty() };
         for (to, from) in params.components.iter_mut().zip(components) {
-            (to.scale, to.evens, to.odds) = (from.scale, from.even.len() as u32, from.odd.len() as u32);
-            to.even[..from.even.len()].copy_from_slice(&from.even);
-            to.odd[..from.odd.len()].copy_from_slice(&from.odd);
+            (to.scale, to.evens, to.odds) =
+                (T::rounded(from.scale), from.even.len() as u32, from.odd.len() as u32);
+            to.even.iter_mut().zip(&from.even).for_each(|(to, from)| *to = T::rounded(*from));
+            to.odd.iter_mut().zip(&from.odd).for_each(|(to, from)| *to = T::rounded(*from));
         }
         Ok(params)
     }
@@ -163,7 +164,7 @@ impl<T: Real> ActivationParams<T> {
 /// The maximum of two that a pooling is made of.
 pub(crate) struct Maximum<'a> {
     pub(crate) sign: Option<&'a Composite>,
-    pub(crate) c: f32,
+    pub(crate) c: f64,
     pub(crate) exact_outside: bool,
 }
 
@@ -184,8 +185,8 @@ pub(crate) struct PoolParams<T> {
     by_stride: Divisor,
     kernel: u32,
     bound: f32,
-    c: f32,
     exact_outside: u32,
+    c: T,
     sign: CompositeParams<T>,
 }
 
@@ -232,8 +233,8 @@ impl<T: Real> PoolParams<T> {
             by_stride: Divisor::new(stride),
             kernel: spec.kernel() as u32,
             bound,
-            c: max.c,
             exact_outside: max.exact_outside.into(),
+            c: T::rounded(max.c),
             sign: max.sign.map_or(Ok(CompositeParams::empty()), CompositeParams::new)?,
         })
     }

@@ -10,6 +10,7 @@
 //! | [`relu`](mod@relu) | [`MinimaxRelu`], and the exact [`relu()`] |
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
+//! | [`noise`] | [`NoisyRelu`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
 //! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
 //! | [`conv_gradient`] | [`conv2d()`]: convolution for training, with its gradients |
@@ -50,6 +51,7 @@ mod error;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 pub mod max_pool;
+pub mod noise;
 pub mod quadratic;
 pub mod range;
 pub mod reference;
@@ -68,6 +70,7 @@ pub use conv_gradient::{
 pub use elementwise::add;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};
+pub use noise::{Excursions, Noise, NoisyMaxPool, NoisyRelu};
 pub use quadratic::{relu_aq, square};
 pub use range::{RangePenalty, RangeRecorder, RangeStats};
 pub use relu::{MinimaxRelu, relu};

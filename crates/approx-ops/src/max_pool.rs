@@ -74,6 +74,15 @@ impl PoolSpec {
         };
         Some((size(height)?, size(width)?))
     }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// [`OpError::EmptyPool`] if no window fits.
+    pub(crate) fn checked_output_size(&self, height: usize, width: usize) -> Result<(usize, usize)> {
+        let (kernel, padding) = (self.kernel, self.padding);
+        self.output_size(height, width).ok_or(OpError::EmptyPool { kernel, padding, height, width })
+    }
 }
 
 /// Exact max-pooling that records the range of its input. Unlike candle's, it has padding (which never wins)
@@ -109,7 +118,7 @@ pub fn max_pool_gradient(xs: &Tensor, spec: &PoolSpec, gradient: &Tensor) -> Res
 #[derive(Debug, Clone)]
 pub struct MinimaxMaxPool {
     sign: Arc<Composite>,
-    c: f32,
+    c: f64,
     bound: f32,
     spec: PoolSpec,
     exact_outside: bool,
@@ -133,7 +142,7 @@ impl MinimaxMaxPool {
         Ok(Self {
             bound: check_bound(bound)?,
             sign: Arc::new(Composite::new(sign)),
-            c: scale(epsilon, bound, &spec) as f32,
+            c: scale(epsilon, bound, &spec),
             spec,
             exact_outside: false,
         })
@@ -187,7 +196,7 @@ impl MinimaxMaxPool {
 #[derive(Clone)]
 enum Kind {
     Exact,
-    Minimax { sign: Arc<Composite>, c: f32, exact_outside: bool },
+    Minimax { sign: Arc<Composite>, c: f64, exact_outside: bool },
 }
 
 impl Kind {
@@ -230,12 +239,7 @@ impl Kind {
     fn op(self, xs: &Tensor, spec: PoolSpec, bound: f32) -> Result<(Op, Tensor)> {
         check_dtype(self.name(), xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
-        let output = spec.output_size(height, width).ok_or(OpError::EmptyPool {
-            kernel: spec.kernel,
-            padding: spec.padding,
-            height,
-            width,
-        })?;
+        let output = spec.checked_output_size(height, width)?;
         #[cfg(feature = "cuda")]
         if let Self::Minimax { sign, .. } = &self
             && xs.device().is_cuda()

@@ -12,6 +12,7 @@ use candle_core::cuda_backend::CudaDevice;
 
 #[cfg(feature = "cuda")]
 use crate::cuda::slots::Slot;
+use crate::noise::Excursions;
 use crate::sketch::Sketch;
 
 /// The inputs of one or more evaluations, in two numbers.
@@ -57,27 +58,54 @@ fn is_out_of_range(x: f32, bound: f32) -> bool {
 /// Kernels on a GPU write to a slot there, which nothing waits for until [`take`](Self::take) is called: of any recorder,
 /// for the slots of a device are read together.
 #[derive(Debug, Clone, Default)]
-pub struct RangeRecorder(
-    Arc<Mutex<RangeStats>>,
-    Arc<RwLock<Option<Mutex<Sketch>>>>,
-    #[cfg(feature = "cuda")] Arc<Mutex<Option<Slot>>>,
-);
+pub struct RangeRecorder(Arc<Recorded>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    stats: Mutex<RangeStats>,
+    sketch: RwLock<Option<Mutex<Sketch>>>,
+    excursions: Mutex<Vec<Excursions>>,
+    /// On a GPU, once one was used.
+    #[cfg(feature = "cuda")]
+    slot: Mutex<Option<Slot>>,
+}
 
 impl RangeRecorder {
     /// Adds `stats`.
     pub fn record(&self, stats: RangeStats) {
-        let mut total = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = self.0.stats.lock().unwrap_or_else(PoisonError::into_inner);
         *total = total.merge(stats);
+    }
+
+    /// Adds outputs of components that left the next one's domain.
+    pub fn record_excursions(&self, excursions: Vec<Excursions>) {
+        let mut all = self.0.excursions.lock().unwrap_or_else(PoisonError::into_inner);
+        for new in excursions {
+            match all.iter_mut().find(|known| known.component == new.component) {
+                Some(known) => {
+                    known.count += new.count;
+                    known.largest = known.largest.max(new.largest);
+                }
+                None => all.push(new),
+            }
+        }
+    }
+
+    /// By component, what was recorded of them since the last call, and forgets it.
+    pub fn take_excursions(&self) -> Vec<Excursions> {
+        let mut all = std::mem::take(&mut *self.0.excursions.lock().unwrap_or_else(PoisonError::into_inner));
+        all.sort_by_key(|excursions| excursions.component);
+        all
     }
 
     /// From now on, [`sketch`](Self::sketch) adds to a new sketch.
     pub fn start_sketch(&self) {
-        *self.1.write().unwrap_or_else(PoisonError::into_inner) = Some(Mutex::default());
+        *self.0.sketch.write().unwrap_or_else(PoisonError::into_inner) = Some(Mutex::default());
     }
 
     /// Whether inputs are to be sketched. Ops do not do so themselves: who calls them has the inputs.
     pub fn is_sketching(&self) -> bool {
-        self.1.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.sketch.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Adds inputs to the sketch, if one was started.
@@ -85,7 +113,7 @@ impl RangeRecorder {
     /// # Errors
     /// candle's, for a tensor that is not float32.
     pub fn sketch(&self, xs: &Tensor) -> candle_core::Result<()> {
-        if let Some(sketch) = &*self.1.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(sketch) = &*self.0.sketch.read().unwrap_or_else(PoisonError::into_inner) {
             let part = Sketch::of(&xs.flatten_all()?.to_vec1()?);
             sketch.lock().unwrap_or_else(PoisonError::into_inner).merge(&part);
         }
@@ -94,7 +122,7 @@ impl RangeRecorder {
 
     /// The sketch, which ends; `None` if none was started.
     pub fn take_sketch(&self) -> Option<Sketch> {
-        let sketch = self.1.write().unwrap_or_else(PoisonError::into_inner).take();
+        let sketch = self.0.sketch.write().unwrap_or_else(PoisonError::into_inner).take();
         sketch.map(|sketch| sketch.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -102,10 +130,10 @@ impl RangeRecorder {
     /// range; whatever is done with that GPU next gives its error.
     pub fn take(&self) -> RangeStats {
         #[cfg(feature = "cuda")]
-        if let Some(slot) = &*self.2.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(slot) = &*self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) {
             self.record(slot.take().unwrap_or(RangeStats { max_abs: f32::NAN, out_of_range: 1 }));
         }
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Calls `launch` with the address of the device's slots and the index of this recorder's.
@@ -115,7 +143,7 @@ impl RangeRecorder {
         device: &CudaDevice,
         launch: impl FnOnce(u64, u32) -> candle_core::Result<T>,
     ) -> candle_core::Result<T> {
-        let mut slot = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.0.slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(elsewhere) = slot.take_if(|slot| !slot.is_on(device)) {
             self.record(elsewhere.take()?);
         }

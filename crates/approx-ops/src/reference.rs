@@ -22,7 +22,7 @@ pub fn max_pool(
     let c = scale(alpha.epsilon(), bound, spec);
     pool(spec, image, height, width, 0.0, |window| {
         let scaled: Vec<f64> = window.iter().map(|x| c * x + 0.5).collect();
-        (tournament(&scaled, &|a, b| sign.max(a, b)) - 0.5) / c
+        (tournament(&scaled, &mut |a, b| sign.max(a, b)) - 0.5) / c
     })
 }
 
@@ -44,24 +44,29 @@ pub(crate) fn scale(epsilon: f64, bound: f64, spec: &PoolSpec) -> f64 {
 }
 
 /// Pairs off 4 or 9 values in row-major order.
-fn tournament(x: &[f64], max: &impl Fn(f64, f64) -> f64) -> f64 {
+pub(crate) fn tournament(x: &[f64], max: &mut impl FnMut(f64, f64) -> f64) -> f64 {
     match x {
-        [a, b, c, d] => max(max(*a, *b), max(*c, *d)),
+        [a, b, c, d] => {
+            let (first, second) = (max(*a, *b), max(*c, *d));
+            max(first, second)
+        }
         [first @ .., last] if first.len() == 8 => {
-            let half = |x: &[f64]| max(max(x[0], x[1]), max(x[2], x[3]));
-            max(max(half(&first[..4]), half(&first[4..])), *last)
+            let (left, right) = (tournament(&first[..4], max), tournament(&first[4..], max));
+            let best = max(left, right);
+            max(best, *last)
         }
         _ => panic!("windows have 4 or 9 values, not {}", x.len()),
     }
 }
 
-fn pool(
+/// The windows of an image, each reduced to a number.
+pub(crate) fn pool(
     spec: &PoolSpec,
     image: &[f64],
     height: usize,
     width: usize,
     padding_value: f64,
-    reduce: impl Fn(&[f64]) -> f64,
+    mut reduce: impl FnMut(&[f64]) -> f64,
 ) -> Vec<f64> {
     assert_eq!(image.len(), height * width);
     let (out_height, out_width) = spec.output_size(height, width).expect("a window fits");

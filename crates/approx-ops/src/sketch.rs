@@ -51,6 +51,36 @@ impl Sketch {
         self.max = self.max.max(other.max);
     }
 
+    /// The buckets that are not empty, each with its count, ascending: of negative values by their size, and of the
+    /// others.
+    pub fn buckets(&self) -> [Vec<(u32, u64)>; 2] {
+        let used = |counts: &Vec<u64>| {
+            let all = counts.iter().enumerate().map(|(bucket, &count)| (bucket as u32, count));
+            all.filter(|&(_, count)| count > 0).collect()
+        };
+        [used(&self.counts[0]), used(&self.counts[1])]
+    }
+
+    /// The sketch with these [`buckets`](Sketch::buckets), smallest and largest value (what they are is of no matter if
+    /// all buckets are empty). `None` for a bucket that there is not, or an extreme that is in no bucket.
+    pub fn from_buckets(buckets: &[Vec<(u32, u64)>; 2], min: f32, max: f32) -> Option<Self> {
+        let mut sketch = Self::default();
+        for (counts, used) in sketch.counts.iter_mut().zip(buckets) {
+            for &(bucket, count) in used {
+                *counts.get_mut(bucket as usize)? += count;
+                sketch.count = sketch.count.checked_add(count)?;
+            }
+        }
+        if sketch.count > 0 {
+            let holds = |x: f32| sketch.counts[usize::from(x.to_bits() >> 31 == 0)][bucket(x)] > 0;
+            if !(min <= max && holds(min) && holds(max)) {
+                return None;
+            }
+            (sketch.min, sketch.max) = (min, max);
+        }
+        Some(sketch)
+    }
+
     /// How many values.
     pub fn count(&self) -> u64 {
         self.count
@@ -155,6 +185,21 @@ mod tests {
             sum.merge(&Sketch::of(part));
         }
         assert_eq!(sum, Sketch::of(&values));
+    }
+
+    #[test]
+    fn a_sketch_is_known_by_its_buckets_and_extremes() {
+        for values in [values(1000), vec![-3.0], vec![0.0, f32::INFINITY], Vec::new()] {
+            let sketch = Sketch::of(&values);
+            let (min, max) = (sketch.min().unwrap_or(f32::NAN), sketch.max().unwrap_or(f32::NAN));
+            assert_eq!(Sketch::from_buckets(&sketch.buckets(), min, max), Some(sketch));
+        }
+        let buckets = Sketch::of(&[-1.0, 2.0]).buckets();
+        for (min, max) in [(-1.0, 3.0), (-4.0, 2.0), (2.0, -1.0), (f32::NAN, 2.0), (1.0, 2.0)] {
+            assert_eq!(Sketch::from_buckets(&buckets, min, max), None, "{min} {max}");
+        }
+        assert_eq!(Sketch::from_buckets(&[Vec::new(), vec![(BUCKETS as u32, 1)]], 1.0, 1.0), None);
+        assert_eq!(Sketch::from_buckets(&[Vec::new(), vec![(5, u64::MAX), (6, 1)]], 1.0, 1.0), None);
     }
 
     #[test]

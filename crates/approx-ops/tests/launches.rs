@@ -11,7 +11,7 @@ use approx_ops::{
 };
 use candle_core::{Device, Shape, Tensor};
 use devices::devices;
-use minimax_coeffs::Alpha;
+use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial};
 
 fn gpus() -> impl Iterator<Item = Device> {
     devices().into_iter().filter(|device| !device.is_cpu())
@@ -56,6 +56,13 @@ fn assert_same_range(actual: RangeStats, expected: RangeStats, what: &str) {
     assert_eq!(actual.out_of_range, expected.out_of_range, "{what}");
 }
 
+/// A published composition behind `x`, which the CPU evaluates in the nested form, too, as it does any with a component
+/// of degree 1. All published ones have another form there.
+fn nested(alpha: Alpha) -> CompositeSign {
+    let published = CompositeSign::published(alpha);
+    CompositeSign::new([&[OddPolynomial::new(vec![1.0])], published.components()].concat()).unwrap()
+}
+
 fn activations() -> Vec<(String, Activation, bool)> {
     let mut activations = vec![
         ("identity".to_owned(), Activation::IDENTITY, true),
@@ -64,7 +71,7 @@ fn activations() -> Vec<(String, Activation, bool)> {
         ("relu_aq".to_owned(), Activation::RELU_AQ, true),
     ];
     for alpha in Alpha::all() {
-        let minimax = MinimaxRelu::new(alpha, 8.0).unwrap();
+        let minimax = MinimaxRelu::from_composite(&nested(alpha), 8.0).unwrap();
         let double = minimax.clone().with_precision(Precision::Double);
         activations.push((format!("alpha {alpha}"), minimax.clone().into(), true));
         activations.push((
@@ -177,7 +184,9 @@ fn pooling_its_range_and_gradient_are_those_of_the_cpu() {
                 {
                     let alpha = Alpha::new(alpha).unwrap();
                     for bound in [8.0, 3.0] {
-                        let pool = MinimaxMaxPool::new(alpha, bound, spec).unwrap().with_precision(precision);
+                        let pool =
+                            MinimaxMaxPool::from_composite(&nested(alpha), alpha.epsilon(), bound, spec);
+                        let pool = pool.unwrap().with_precision(precision);
                         let pool = if bound == 3.0 { pool.with_exact_outside() } else { pool };
                         let ranges = [RangeRecorder::default(), RangeRecorder::default()];
                         let [expected, actual] = [0, 1].map(|i| pool.forward(&xs[i], &ranges[i]).unwrap());
@@ -244,8 +253,6 @@ fn sites_keep_their_ranges_however_many_there_are_and_whoever_asks() {
 
 #[test]
 fn compositions_that_do_not_fit_are_refused() {
-    use minimax_coeffs::{CompositeSign, OddPolynomial};
-
     for device in gpus() {
         let lines = |count| (0..count).map(|_| OddPolynomial::new(vec![1.0])).collect();
         let [short, long] = [12, 13].map(|count| CompositeSign::new(lines(count)).unwrap());

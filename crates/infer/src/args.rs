@@ -1,13 +1,19 @@
 //! The command line. The reference's spellings of its options work too (`--B_relu`, `--approx_method`, …).
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use approx_cli::device::DeviceArgs;
 use approx_cli::options::{Simd, bound};
+use approx_data::Split;
 use approx_fetch::Mirror;
+use approx_ops::Noise;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
+use minimax_coeffs::noise::rescaling_sigma;
+
+use crate::inputs::{DataSet, Selection};
 
 /// Evaluate a network exactly and with its ReLUs and max-poolings replaced by what homomorphic encryption can
 /// compute, and compare the two.
@@ -31,69 +37,185 @@ impl Cli {
 
     /// The command with the defaults of each data set.
     fn whole() -> clap::Command {
-        let imagenet = |defaults: &'static [(&'static str, &'static str)]| {
-            move |command: clap::Command| {
-                defaults.iter().fold(command, |command, &(name, value)| {
-                    command.mut_arg(name, |argument| argument.default_value(value))
-                })
-            }
-        };
-        Self::command()
-            .mut_subcommand("imagenet", imagenet(&IMAGENET_DEFAULTS))
-            .mut_subcommand("sweep", |sweep| {
-                sweep.mut_subcommand("imagenet", imagenet(&IMAGENET_SWEEP_DEFAULTS))
-            })
-            .mut_subcommand("calibrate", |calibrate| {
-                calibrate.mut_subcommand("imagenet", imagenet(&IMAGENET_CALIBRATE_DEFAULTS))
-            })
+        let bounds = ["b_relu", "b_max", "b_search"];
+        let evaluation = with_defaults(Self::command(), &[&["backbone"][..], &SHARED, &bounds].concat());
+        [("sweep", "backbones"), ("calibrate", "backbone"), ("tune", "backbone")].into_iter().fold(
+            evaluation,
+            |command, (name, backbone)| {
+                command.mut_subcommand(name, |on| with_defaults(on, &[&[backbone][..], &SHARED].concat()))
+            },
+        )
     }
 }
 
-/// Where they differ from CIFAR-10's.
-const IMAGENET_DEFAULTS: [(&str, &str); 6] = [
-    ("backbone", "resnet152"),
-    ("b_relu", "100"),
-    ("b_max", "10"),
-    ("b_search", "10"),
-    ("params_name", "torchvision"),
-    ("batch_inf", "16"),
+/// Arguments of every command on a data set.
+const SHARED: [&str; 2] = ["params_name", "batch_inf"];
+
+/// Where a data set's defaults differ from CIFAR-10's.
+const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "imagenet",
+        &[
+            ("backbone", "resnet152"),
+            ("backbones", "resnet152"),
+            ("b_relu", "100"),
+            ("b_max", "10"),
+            ("b_search", "10"),
+            ("params_name", "torchvision"),
+            ("batch_inf", "16"),
+        ],
+    ),
+    ("cifar100", &[("params_name", "mine")]),
+    ("images", &[("params_name", "mine"), ("batch_inf", "64")]),
 ];
 
-/// The same of `sweep`.
-const IMAGENET_SWEEP_DEFAULTS: [(&str, &str); 3] =
-    [("backbones", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
-
-/// The same of `calibrate`.
-const IMAGENET_CALIBRATE_DEFAULTS: [(&str, &str); 3] =
-    [("backbone", "resnet152"), ("params_name", "torchvision"), ("batch_inf", "16")];
+/// The same command, with the data set's own defaults of these `arguments` in each of its subcommands.
+fn with_defaults(command: clap::Command, arguments: &[&str]) -> clap::Command {
+    DEFAULTS.iter().fold(command, |command, (dataset, defaults)| {
+        command.mut_subcommand(dataset, |subcommand| {
+            let named = defaults.iter().filter(|(name, _)| arguments.contains(name));
+            named.fold(subcommand, |subcommand, &(name, value)| {
+                subcommand.mut_arg(name, |argument| argument.default_value(value))
+            })
+        })
+    })
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Evaluate a CIFAR-10 network; fetches its weights and the data set if they are missing
-    Cifar10(NetworkArgs),
-    /// Evaluate an ImageNet network; fetches its weights if they are missing
-    #[command(name = "imagenet")]
-    ImageNet(ImageNetArgs),
+    #[command(flatten)]
+    Evaluate(OnDataSet<NetworkArgs>),
     /// Evaluate an embedded network on 1,000 embedded images over alpha 8 to 14; needs no download
     Demo(DemoArgs),
     /// Evaluate networks at several precisions and put the results in a table; goes on where it was stopped
     #[command(subcommand)]
-    Sweep(SweepCommand),
+    Sweep(OnDataSet<SweepArgs>),
     /// Measure what each activation sees, and write a policy with a bound for each
     #[command(subcommand)]
-    Calibrate(CalibrateCommand),
+    Calibrate(OnDataSet<CalibrateArgs>),
+    /// Give each activation as little precision as the accuracy allows, and write the policy
+    #[command(subcommand)]
+    Tune(OnDataSet<TuneArgs>),
 }
 
 impl Command {
-    pub fn machine(&mut self) -> &mut MachineArgs {
+    pub fn machine(&self) -> &MachineArgs {
         match self {
-            Self::Cifar10(args) => &mut args.common.machine,
-            Self::ImageNet(args) => &mut args.network.common.machine,
-            Self::Demo(args) => &mut args.common.machine,
-            Self::Sweep(command) => command.machine(),
-            Self::Calibrate(command) => command.machine(),
+            Self::Evaluate(on) => on.args().machine(),
+            Self::Demo(args) => &args.common.machine,
+            Self::Sweep(on) => on.args().machine(),
+            Self::Calibrate(on) => on.args().machine(),
+            Self::Tune(on) => on.args().machine(),
         }
     }
+}
+
+/// A data set, with the arguments of a command on it.
+#[derive(Debug, Subcommand)]
+pub enum OnDataSet<A: Args> {
+    /// Networks for CIFAR-10; weights and images are fetched if they are missing
+    Cifar10(A),
+    /// Networks for CIFAR-100 with your own weights; images are fetched if they are missing
+    Cifar100(A),
+    /// Networks for ImageNet; weights are fetched if they are missing
+    #[command(name = "imagenet")]
+    ImageNet(WithPictures<A>),
+    /// Networks for your own pictures in class folders, with your own weights
+    Images(WithPictures<A>),
+}
+
+/// A command's arguments, and how pictures become images.
+#[derive(Debug, Args)]
+pub struct WithPictures<A: Args> {
+    #[command(flatten)]
+    pub args: A,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+/// What every command on a data set is told.
+pub trait DataArgs: Args {
+    fn sources(&self) -> &SourceArgs;
+    fn machine(&self) -> &MachineArgs;
+    /// Which images are to be read.
+    fn split(&self) -> Split {
+        Split::Test
+    }
+}
+
+impl<A: DataArgs> OnDataSet<A> {
+    pub fn args(&self) -> &A {
+        match self {
+            Self::Cifar10(args) | Self::Cifar100(args) => args,
+            Self::ImageNet(with) | Self::Images(with) => &with.args,
+        }
+    }
+
+    /// Which data set, and how it is to be read.
+    pub fn selection(&self) -> Selection<'_> {
+        let (dataset, pictures) = match self {
+            Self::Cifar10(_) => (DataSet::Cifar10, None),
+            Self::Cifar100(_) => (DataSet::Cifar100, None),
+            Self::ImageNet(with) => (DataSet::ImageNet, Some(&with.pictures)),
+            Self::Images(with) => (DataSet::Images, Some(&with.pictures)),
+        };
+        let args = self.args();
+        Selection { dataset, split: args.split(), sources: args.sources(), pictures, machine: args.machine() }
+    }
+}
+
+macro_rules! data_args {
+    ($($args:ty, $machine:ident $(. $field:ident)?;)*) => {$(
+        impl DataArgs for $args {
+            fn sources(&self) -> &SourceArgs {
+                &self.sources
+            }
+
+            fn machine(&self) -> &MachineArgs {
+                &self.$machine$(.$field)?
+            }
+        }
+    )*};
+}
+
+data_args! {
+    NetworkArgs, common.machine;
+    SweepArgs, machine;
+}
+
+/// The same for arguments that choose between training and test images.
+macro_rules! split_args {
+    ($($args:ty),*) => {
+        $(impl DataArgs for $args {
+            fn sources(&self) -> &SourceArgs {
+                &self.sources
+            }
+
+            fn machine(&self) -> &MachineArgs {
+                &self.machine
+            }
+
+            fn split(&self) -> Split {
+                match self.split {
+                    SplitArg::Test => Split::Test,
+                    SplitArg::Train => Split::Train,
+                }
+            }
+        })*
+    };
+}
+
+split_args!(CalibrateArgs, TuneArgs);
+
+/// Images by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// Test images; ImageNet's validation images
+    #[value(alias = "validation", alias = "val")]
+    Test,
+    /// Training images
+    Train,
 }
 
 /// A network that is trained for a data set. The defaults are CIFAR-10's.
@@ -161,6 +283,18 @@ pub struct SourceArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "params_name")]
     pub params: Option<PathBuf>,
 
+    /// How many classes the network tells apart [default: as many as the images are of]
+    #[arg(long, value_name = "N", value_parser = classes)]
+    pub classes: Option<NonZeroUsize>,
+
+    /// Mean of red, green and blue on the scale 0 to 1, or one number for all [default: the data set's]
+    #[arg(long, value_name = "R,G,B", value_parser = mean, requires = "std", allow_negative_numbers = true)]
+    pub mean: Option<Channels>,
+
+    /// The same of the standard deviation, by which pixels are divided when the mean is subtracted
+    #[arg(long, value_name = "R,G,B", value_parser = standard_deviation, requires = "mean", allow_negative_numbers = true)]
+    pub std: Option<Channels>,
+
     /// Fetch what is missing from this mirror only
     #[arg(long, value_name = "DIR_OR_URL")]
     pub from: Option<Mirror>,
@@ -202,9 +336,13 @@ pub struct SweepArgs {
     #[arg(long, alias = "B_search", value_name = "STEP", default_value_t = 5.0, value_parser = step, allow_negative_numbers = true)]
     pub b_search: f64,
 
-    /// Bounds of each activation from this file, which `infer calibrate` writes; none is searched
-    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["b_relu", "b_max", "b_search"])]
+    /// Bounds of each activation from this file, which `infer calibrate` writes, or from BACKBONE.json in this folder;
+    /// none is searched
+    #[arg(long, value_name = "FILE.json|DIR", conflicts_with_all = ["b_relu", "b_max", "b_search"])]
     pub policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub noise: NoiseArgs,
 
     #[command(flatten)]
     pub sources: SourceArgs,
@@ -213,6 +351,14 @@ pub struct SweepArgs {
     #[arg(long, value_name = "DIR", default_value = "sweep")]
     pub output: PathBuf,
 
+    /// Write a page that shows all results, with pictures; it needs one look more at each image
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+
+    /// Write the page's pictures as SVG files to this folder
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+
     #[command(flatten)]
     pub machine: MachineArgs,
 }
@@ -220,33 +366,6 @@ pub struct SweepArgs {
 impl SweepArgs {
     pub fn names(&self) -> &[String] {
         if self.backbone_option.is_empty() { &self.backbones } else { &self.backbone_option }
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct ImageNetSweepArgs {
-    #[command(flatten)]
-    pub sweep: SweepArgs,
-
-    #[command(flatten)]
-    pub pictures: PictureArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum SweepCommand {
-    /// CIFAR-10 networks; fetches weights and the data set if they are missing
-    Cifar10(SweepArgs),
-    /// ImageNet networks; fetches weights if they are missing
-    #[command(name = "imagenet")]
-    ImageNet(ImageNetSweepArgs),
-}
-
-impl SweepCommand {
-    fn machine(&mut self) -> &mut MachineArgs {
-        match self {
-            Self::Cifar10(args) => &mut args.machine,
-            Self::ImageNet(args) => &mut args.sweep.machine,
-        }
     }
 }
 
@@ -265,6 +384,10 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
     pub headroom: f64,
 
+    /// Which images to measure on
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: SplitArg,
+
     /// Write the policy here
     #[arg(long, value_name = "FILE.json")]
     pub output: PathBuf,
@@ -276,50 +399,71 @@ pub struct CalibrateArgs {
     pub machine: MachineArgs,
 }
 
+/// A network whose activations get a precision each. The defaults are CIFAR-10's.
 #[derive(Debug, Args)]
-pub struct ImageNetCalibrateArgs {
-    #[command(flatten)]
-    pub calibrate: CalibrateArgs,
+pub struct TuneArgs {
+    /// Which network
+    #[arg(value_name = "BACKBONE", default_value = "resnet20")]
+    pub backbone: String,
+
+    /// By how much the accuracy may be below the exact network's, relative to that
+    #[arg(long, value_name = "PERCENT", default_value = "0.5%", value_parser = percent, allow_hyphen_values = true)]
+    pub max_drop: f64,
+
+    /// What is to be small: the levels of all activations in sequence, or their non-scalar multiplications
+    #[arg(long, value_name = "WHAT", default_value = "depth")]
+    pub minimise: Minimised,
+
+    /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14
+    #[arg(long, value_name = "FIRST..LAST", default_value = "4..14", value_parser = alphas, allow_hyphen_values = true)]
+    pub alpha: Alphas,
+
+    /// What the largest |x| of an activation is multiplied by to give its bound
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
+    pub headroom: f64,
+
+    /// Which images to measure on
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: SplitArg,
+
+    /// On how many images to measure what each activation's precision matters
+    #[arg(long, value_name = "N", default_value = "256")]
+    pub sensitivity_images: NonZeroUsize,
+
+    /// Write the policy here
+    #[arg(long, value_name = "FILE.json")]
+    pub output: PathBuf,
+
+    /// Write all points that were evaluated, with the Pareto front
+    #[arg(long, value_name = "FILE.csv")]
+    pub front: Option<PathBuf>,
 
     #[command(flatten)]
-    pub pictures: PictureArgs,
+    pub sources: SourceArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum CalibrateCommand {
-    /// A CIFAR-10 network; fetches its weights and the data set if they are missing
-    Cifar10(CalibrateArgs),
-    /// An ImageNet network; fetches its weights if they are missing
-    #[command(name = "imagenet")]
-    ImageNet(ImageNetCalibrateArgs),
-}
-
-impl CalibrateCommand {
-    fn machine(&mut self) -> &mut MachineArgs {
-        match self {
-            Self::Cifar10(args) => &mut args.machine,
-            Self::ImageNet(args) => &mut args.calibrate.machine,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct ImageNetArgs {
-    #[command(flatten)]
-    pub network: NetworkArgs,
-
-    #[command(flatten)]
-    pub pictures: PictureArgs,
+/// What a tuning makes small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Minimised {
+    /// Levels of all activations in sequence
+    Depth,
+    /// Non-scalar multiplications of all activations
+    Mults,
 }
 
 /// How pictures become images.
 #[derive(Debug, Args)]
 pub struct PictureArgs {
-    /// Pixels of the square that is cropped from the middle (Inception-v3 was trained with 299)
-    #[arg(long, alias = "image_size", value_name = "PIXELS", default_value_t = 224)]
-    pub image_size: usize,
+    /// Pixels of the square that is cropped from the middle (Inception-v3 was trained with 299) [default: 224; 32 for
+    /// networks that are CIFAR-10's]
+    #[arg(long, alias = "image_size", value_name = "PIXELS")]
+    pub image_size: Option<usize>,
 
-    /// Pixels of the shorter side before cropping [default: 256, and in proportion for another image size]
+    /// Pixels of the shorter side before cropping [default: 256, and in proportion for another image size; the image
+    /// size for networks that are CIFAR-10's]
     #[arg(long, value_name = "PIXELS")]
     pub resize: Option<usize>,
 
@@ -357,6 +501,9 @@ pub struct CommonArgs {
     pub approx_method: Method,
 
     #[command(flatten)]
+    pub noise: NoiseArgs,
+
+    #[command(flatten)]
     pub machine: MachineArgs,
 
     /// Write all results as JSON
@@ -366,6 +513,66 @@ pub struct CommonArgs {
     /// Write the logits of both networks and the labels
     #[arg(long, value_name = "FILE.safetensors")]
     pub logits: Option<PathBuf>,
+}
+
+impl CommonArgs {
+    /// The noise to simulate.
+    pub fn noise(&self) -> anyhow::Result<Option<Noise>> {
+        let noise = self.noise.one()?;
+        if noise.is_some() && self.approx_method != Method::Proposed {
+            anyhow::bail!(
+                "noise is simulated for --approx-method {} only: {} has no range that values are held in units of",
+                Method::Proposed.name(),
+                self.approx_method.name()
+            );
+        }
+        Ok(noise)
+    }
+}
+
+/// Simulated noise of an encrypted evaluation (CKKS).
+#[derive(Debug, Args)]
+pub struct NoiseArgs {
+    /// Simulate noise: each rescaling adds a Gaussian error with a standard deviation of 2^-BITS (a sweep takes several)
+    #[arg(long, value_name = "BITS,…", value_delimiter = ',', value_parser = noise_bits, allow_negative_numbers = true)]
+    noise_bits: Vec<f64>,
+
+    /// The same for messages scaled by 2^BITS (a sweep takes several)
+    #[arg(long, value_name = "BITS,…", value_delimiter = ',', value_parser = noise_bits, conflicts_with = "noise_bits", allow_negative_numbers = true)]
+    scale_bits: Vec<f64>,
+
+    /// With --scale-bits: the degree of the ring
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = ring, requires = "scale_bits")]
+    ring: u32,
+
+    /// With --scale-bits: how many coefficients of the secret are not zero [default: 2/3 of the ring's degree]
+    #[arg(long, value_name = "H", requires = "scale_bits")]
+    secret_weight: Option<u32>,
+
+    /// With another seed comes other noise
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    noise_seed: u64,
+}
+
+impl NoiseArgs {
+    /// Each level of noise that was asked for.
+    pub fn all(&self) -> Vec<Noise> {
+        let ring = f64::from(self.ring);
+        let weight = self.secret_weight.map_or(2.0 / 3.0 * ring, f64::from);
+        let seed = self.noise_seed;
+        let of_scale = |bits: &f64| Noise { sigma: rescaling_sigma(self.ring, *bits, weight), seed };
+        let of_bits = self.noise_bits.iter().map(|bits| Noise::of_bits(*bits, seed));
+        of_bits.chain(self.scale_bits.iter().map(of_scale)).collect()
+    }
+
+    /// The only one, or none.
+    pub fn one(&self) -> anyhow::Result<Option<Noise>> {
+        match self.all()[..] {
+            [] => Ok(None),
+            [noise] => Ok(Some(noise)),
+            [..] => anyhow::bail!("one level of noise at a time; `infer sweep` takes several"),
+        }
+    }
 }
 
 /// With what, on how many images, and on which machine.
@@ -394,9 +601,20 @@ pub struct MachineArgs {
     #[arg(long)]
     pub no_retry: bool,
 
+    /// Images at a time, in place of --batch-inf, which did not fit
+    #[arg(skip)]
+    pub smaller_batch: Cell<Option<NonZeroUsize>>,
+
     /// Vector instructions of the activations [default: the best there are]
     #[arg(long, value_name = "LEVEL")]
     pub simd: Option<Simd>,
+}
+
+impl MachineArgs {
+    /// Images at a time.
+    pub fn batch_size(&self) -> usize {
+        self.smaller_batch.get().unwrap_or(self.batch_inf).get()
+    }
 }
 
 /// What replaces the activations.
@@ -443,6 +661,74 @@ fn alphas(text: &str) -> Result<Alphas, String> {
     Ok(Alphas(all))
 }
 
+fn noise_bits(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(bits) if (1.0..=100.0).contains(&bits) => Ok(bits),
+        Ok(bits) => Err(format!("bits must be from 1 to 100, not {bits:?}")),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+fn ring(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(degree) if degree.is_power_of_two() && (1 << 10..=1 << 20).contains(&degree) => Ok(degree),
+        Ok(degree) => {
+            Err(format!("the degree of the ring is a power of two from 1024 to 1048576, not {degree}"))
+        }
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// A share of 1, given in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    let Some(number) = text.strip_suffix('%') else {
+        return Err("give it in percent, such as 0.5%".to_owned());
+    };
+    match number.trim().parse::<f64>() {
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
+        Ok(percent) => Err(format!("it must be at least 0% and below 100%, not {percent}%")),
+        Err(_) => Err("not a number before the %".to_owned()),
+    }
+}
+
+fn classes(text: &str) -> Result<NonZeroUsize, String> {
+    // Labels have 16 bits.
+    match text.parse::<NonZeroUsize>() {
+        Ok(classes) if classes.get() <= 1 << 16 => Ok(classes),
+        _ => Err("the number of classes must be from 1 to 65536".to_owned()),
+    }
+}
+
+/// A number for each of red, green and blue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Channels(pub [f32; 3]);
+
+fn channels(text: &str) -> Result<Channels, String> {
+    let numbers = text.split(',').map(|number| number.trim().parse::<f32>());
+    let numbers = numbers.collect::<Result<Vec<_>, _>>().map_err(|_| "not numbers, as 0.5,0.5,0.5")?;
+    match numbers[..] {
+        [all] => Ok(Channels([all; 3])),
+        [red, green, blue] => Ok(Channels([red, green, blue])),
+        _ => Err(format!("{} numbers, not one or three", numbers.len())),
+    }
+}
+
+fn mean(text: &str) -> Result<Channels, String> {
+    let channels = channels(text)?;
+    match channels.0.iter().find(|mean| !(0.0..=1.0).contains(*mean)) {
+        None => Ok(channels),
+        Some(mean) => Err(format!("a mean must be from 0 to 1, the scale of the pixels, not {mean:?}")),
+    }
+}
+
+fn standard_deviation(text: &str) -> Result<Channels, String> {
+    let channels = channels(text)?;
+    match channels.0.iter().find(|std| !(std.is_normal() && **std > 0.0)) {
+        None => Ok(channels),
+        Some(std) => Err(format!("a standard deviation must be positive and finite, not {std:?}")),
+    }
+}
+
 fn headroom(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if (1.0..=1e6).contains(&factor) => Ok(factor),
@@ -476,13 +762,12 @@ mod tests {
         for (dataset, backbone, numbers, params_name, batch) in [
             ("cifar10", "resnet20", [50.0, 50.0, 5.0], "ours", 128),
             ("imagenet", "resnet152", [100.0, 10.0, 10.0], "torchvision", 16),
+            ("cifar100", "resnet20", [50.0, 50.0, 5.0], "mine", 128),
+            ("images", "resnet20", [50.0, 50.0, 5.0], "mine", 64),
         ] {
             let cli = parse(&["infer", dataset]).unwrap();
-            let args = match &cli.command {
-                Command::Cifar10(args) => args,
-                Command::ImageNet(args) => &args.network,
-                _ => unreachable!(),
-            };
+            let Command::Evaluate(on) = &cli.command else { unreachable!() };
+            let args = on.args();
             assert_eq!((args.backbone(), args.sources.params_name.as_str()), (backbone, params_name));
             assert_eq!([args.b_relu, args.b_max, args.b_search], numbers);
             assert_eq!(args.common.machine.batch_inf.get(), batch);

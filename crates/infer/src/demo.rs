@@ -7,7 +7,7 @@ use approx_cli::program::print;
 use approx_data::{Normalization, demo};
 use approx_eval::output::{sha256, write_atomically};
 use approx_eval::report::WeightsFile;
-use approx_eval::{Bounds, Observer, Report, Search};
+use approx_eval::{Bounds, Job, Observer, Report, Search};
 use approx_models::{ActivationPolicy, Backbone, Weights};
 use minimax_coeffs::Alpha;
 
@@ -32,16 +32,19 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let composition = if table { None } else { Some(composition?) };
     let device = args.common.machine.device.open()?;
     let images = demo::images().truncated(args.common.machine.limit.map_or(usize::MAX, NonZeroUsize::get));
-    let backbone = Backbone::find("cifar10", &args.backbone)?;
+    let backbone = *Backbone::find("cifar10", &args.backbone)?;
     let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
     let mut subjects = Subjects {
         dataset: "demo",
         backbone,
         network: backbone.build(&weights, &ActivationPolicy::exact())?,
         weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
-        images: &images,
-        normalization: Normalization::CIFAR10,
-        device,
+        job: Job {
+            images: &images,
+            normalization: Normalization::CIFAR10,
+            batch_size: args.common.machine.batch_size(),
+            device,
+        },
         args: &args.common,
     };
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };

@@ -1,11 +1,13 @@
 //! Results as text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use approx_eval::report::SiteResult;
-use approx_eval::sweep::Point;
-use approx_eval::{PolicyFile, Report};
-use approx_models::SiteKind;
+use approx_eval::report::{NoiseResult, SiteResult};
+use approx_eval::sweep::{Outcome, Point};
+use approx_eval::tune::Tuned;
+use approx_eval::{PolicyFile, Report, SiteExcursions};
+use approx_models::{Network, SiteKind};
 use minimax_coeffs::Alpha;
 
 use crate::run::Subjects;
@@ -13,7 +15,7 @@ use crate::run::Subjects;
 /// The line before the work.
 pub fn subject(subjects: &Subjects) -> String {
     let (name, dataset) = (subjects.backbone.name(), subjects.dataset);
-    format!("{name} on {dataset}: {} images, {}\n", subjects.images.len(), subjects.weights_file.file)
+    format!("{name} on {dataset}: {} images, {}\n", subjects.job.images.len(), subjects.weights_file.file)
 }
 
 /// All results of one run.
@@ -53,6 +55,12 @@ pub fn report(report: &Report) -> String {
             line(name, range);
         }
     }
+    if let Some(noise) = &report.noise {
+        line("noise", format!("simulated: 2^-{:.2} a rescaling, seed {}", noise.bits, noise.seed));
+        if let Some(excursions) = excursions(noise) {
+            line("warning", excursions);
+        }
+    }
     if let (Some(exact), Some(approx)) = (exact.peak_memory_bytes, approx.peak_memory_bytes) {
         line("memory", format!("{}; exactly {} (peak, resident)", mebibytes(approx), mebibytes(exact)));
     }
@@ -62,6 +70,20 @@ pub fn report(report: &Report) -> String {
         line("skipped", format!("{count} corrupt {images}; the first is {}: {}", first.name, first.reason));
     }
     text
+}
+
+/// What left the domains of components, told by the worst of it; `None` if nothing did.
+fn excursions(noise: &NoiseResult) -> Option<String> {
+    let beyond = |e: &SiteExcursions| e.largest / e.domain;
+    let worst = noise.excursions.iter().max_by(|a, b| beyond(a).total_cmp(&beyond(b)))?;
+    let count: u64 = noise.excursions.iter().map(|e| e.count).sum();
+    let sites = noise.excursions.iter().map(|e| e.site.as_str()).collect::<BTreeSet<_>>().len();
+    let s = if sites == 1 { "" } else { "s" };
+    Some(format!(
+        "{count} outputs of components left the next one's domain, at {sites} activation{s}; worst at {}: component {} \
+         gave {:.6}, the domain ends at {:.6}",
+        worst.site, worst.component, worst.largest, worst.domain
+    ))
 }
 
 /// The bound and the largest |x| of a kind of activation, if the network has it.
@@ -175,18 +197,67 @@ pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
     )
 }
 
+/// What a tuning evaluated and chose.
+pub fn tuned(found: &Tuned, network: &Network, sequential: bool) -> String {
+    let levels = if sequential { "net depth" } else { "   levels" };
+    let mut text = format!("\n{levels}  net mults   alpha  accuracy  relative  agreement  logit error\n");
+    for point in &found.points {
+        let (least, most) = (point.alphas.iter().min(), point.alphas.iter().max());
+        let alphas = match (least, most) {
+            (Some(least), Some(most)) if least < most => format!("{least}..{most}"),
+            (Some(alpha), _) => alpha.to_string(),
+            _ => String::new(),
+        };
+        let results = point.result.as_ref().map_or_else(
+            || "  values leave every range".to_owned(),
+            |result| {
+                format!(
+                    "  {:>6.2} %  {:>+6.2} %  {:>7.2} %  {:>11.3}",
+                    100.0 * result.accuracy,
+                    100.0 * result.relative_difference,
+                    100.0 * result.agreement,
+                    result.max_abs_logit_difference.unwrap_or(f32::NAN),
+                )
+            },
+        );
+        let mark = match (point.chosen, point.on_front) {
+            (true, _) => "  chosen",
+            (false, true) => "  front",
+            (false, false) => "",
+        };
+        writeln!(text, "{:>9}  {:>9}  {alphas:>6}{results}{mark}", point.levels, point.multiplications)
+            .expect("a String takes all");
+    }
+    let chosen = found.points.iter().find(|point| point.chosen).map_or(&[][..], |point| &point.alphas);
+    let width = network.sites().iter().map(|site| site.name().len()).max().unwrap_or(0).max(4);
+    writeln!(text, "\n{:width$}  alpha     bound", "site").expect("a String takes all");
+    for (site, alpha) in network.sites().iter().zip(chosen) {
+        let bound = site.bound().unwrap_or(f64::NAN);
+        writeln!(text, "{:width$}  {alpha:>5}  {bound:>8.3}", site.name()).expect("a String takes all");
+    }
+    text + "\nfront: no other point is as cheap and as accurate, and better in one of the two\n"
+}
+
 /// The columns of `infer sweep`.
-pub fn sweep_header() -> &'static str {
-    "\nalpha  degrees      depth  mults  net depth  net mults  B_relu  B_max    exact  accuracy  relative  \
-     agreement  logit error  images/s\n"
+pub fn sweep_header(noisy: bool) -> String {
+    let noise = if noisy { "  noise" } else { "" };
+    format!(
+        "\nalpha{noise}  degrees      depth  mults  net depth  net mults  B_relu  B_max    exact  accuracy  relative  \
+         agreement  logit error  images/s\n"
+    )
 }
 
 /// One precision of a network.
-pub fn sweep_row(point: &Point) -> String {
+pub fn sweep_row(point: &Point, noisy: bool) -> String {
     let row = &point.row;
+    let noise = match row.noise_bits {
+        _ if !noisy => String::new(),
+        None => "   none".to_owned(),
+        Some(bits) => format!("  {:>5}", format!("2^-{}", (bits * 100.0).round() / 100.0)),
+    };
     let degrees: Vec<String> = row.degrees.iter().map(usize::to_string).collect();
     let mut text = format!(
-        "{:>5}  {:11}  {:>5}  {:>5}  {:>9}  {:>9}",
+        "{:>5}{noise}  {:11}  {:>5}  {:>5}  {:>9}  {:>9}",
         row.alpha,
         degrees.join(", "),
         row.relu_depth,
@@ -215,6 +286,11 @@ pub fn sweep_row(point: &Point) -> String {
         if point.kept { "  kept" } else { "" },
     )
     .expect("a String takes all");
+    if let Outcome::Report(report) = &point.outcome
+        && let Some(excursions) = report.noise.as_ref().and_then(excursions)
+    {
+        write!(text, "  warning: {excursions}").expect("a String takes all");
+    }
     text + "\n"
 }
 

@@ -8,7 +8,9 @@
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
 //! | `calibrate` | a bound for each activation |
+//! | `tune` | a precision for each activation |
 //! | `sweep` | several networks and precisions, resumable |
+//! | `report` | a sweep as a page and pictures |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
@@ -19,24 +21,25 @@ mod demo;
 mod display;
 mod inputs;
 mod progress;
+mod report;
 mod run;
 mod sweep;
+mod tune;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use approx_cli::program;
 use approx_eval::{EvalError, with_batches_that_fit};
 
-use crate::args::{CalibrateCommand, Cli, Command, SweepCommand};
+use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let mut cli = Cli::from_arguments();
-    program::run(cli.verbose, || execute(&mut cli).map(|()| ExitCode::SUCCESS))
+    let cli = Cli::from_arguments();
+    program::run(cli.verbose, || execute(&cli).map(|()| ExitCode::SUCCESS))
 }
 
-fn execute(cli: &mut Cli) -> anyhow::Result<()> {
+fn execute(cli: &Cli) -> anyhow::Result<()> {
     let machine = cli.command.machine();
     program::use_machine(machine.threads, machine.simd)?;
     let (batch_size, retry) = (machine.batch_inf.get(), !machine.no_retry);
@@ -45,8 +48,7 @@ fn execute(cli: &mut Cli) -> anyhow::Result<()> {
         |error: &anyhow::Error| error.downcast_ref::<EvalError>().filter(|_| retry),
         |error, smaller| eprintln!("note: {error}\nnote: from the beginning, {smaller} images at a time"),
         |batch_size| {
-            cli.command.machine().batch_inf =
-                NonZeroUsize::new(batch_size).context("a batch of no images")?;
+            machine.smaller_batch.set(NonZeroUsize::new(batch_size));
             evaluate(cli)
         },
     )
@@ -55,12 +57,10 @@ fn execute(cli: &mut Cli) -> anyhow::Result<()> {
 fn evaluate(cli: &Cli) -> anyhow::Result<()> {
     let observer = progress::PassProgress::new(cli.verbose > 0);
     match &cli.command {
-        Command::Cifar10(args) => run::cifar10(args, &observer),
-        Command::ImageNet(args) => run::imagenet(args, &observer),
+        Command::Evaluate(on) => run::evaluate(on, &observer),
         Command::Demo(args) => demo::demo(args, &observer),
-        Command::Calibrate(CalibrateCommand::Cifar10(args)) => calibrate::cifar10(args, &observer),
-        Command::Calibrate(CalibrateCommand::ImageNet(args)) => calibrate::imagenet(args, &observer),
-        Command::Sweep(SweepCommand::Cifar10(args)) => sweep::cifar10(args, &observer),
-        Command::Sweep(SweepCommand::ImageNet(args)) => sweep::imagenet(args, &observer),
+        Command::Calibrate(on) => calibrate::calibrate(on, &observer),
+        Command::Sweep(on) => sweep::sweep(on, &observer),
+        Command::Tune(on) => tune::tune(on, &observer),
     }
 }

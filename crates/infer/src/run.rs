@@ -2,30 +2,26 @@
 
 use anyhow::{Result, bail};
 use approx_cli::program::print;
-use approx_data::{ImageSource, Normalization, Preprocess};
 use approx_eval::calibrate::evaluate_policy;
 use approx_eval::output::{check_writable, write_atomically, write_logits};
 use approx_eval::report::{Subject, WeightsFile};
 use approx_eval::{
     ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report, Search,
-    approximate_pass, device_name, exact_pass,
+    approximate_pass, exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
-use candle_core::Device;
+use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind};
 
-use crate::args::{CommonArgs, ImageNetArgs, Method, NetworkArgs, PictureArgs};
+use crate::args::{CommonArgs, Method, NetworkArgs, OnDataSet};
 use crate::compositions::Compositions;
-use crate::{display, inputs};
+use crate::display;
 
 /// A network and what to evaluate it on.
 pub struct Subjects<'a> {
     pub dataset: &'static str,
-    pub backbone: &'static Backbone,
+    pub backbone: Backbone,
     pub network: Network,
     pub weights_file: WeightsFile,
-    pub images: &'a dyn ImageSource,
-    pub normalization: Normalization,
-    pub device: Device,
+    pub job: Job<'a>,
     pub args: &'a CommonArgs,
 }
 
@@ -35,92 +31,43 @@ pub struct Outcome {
     pub approx: ApproximatePass,
 }
 
-/// `infer cifar10`.
-pub fn cifar10(args: &NetworkArgs, observer: &dyn Observer) -> Result<()> {
-    let Some(chosen) = prepare("cifar10", args)? else { return Ok(()) };
-    let weights = inputs::weights(&args.sources, chosen.backbone, &chosen.device)?;
-    let images = inputs::cifar10_images(&args.sources, &args.common.machine)?;
-    evaluate(args, &chosen, weights, &images, Normalization::CIFAR10, observer)
-}
-
-/// `infer imagenet`.
-pub fn imagenet(args: &ImageNetArgs, observer: &dyn Observer) -> Result<()> {
-    let Some(chosen) = prepare("imagenet", &args.network)? else { return Ok(()) };
-    // Unlike the weights, the images are not for anybody to fetch.
-    let images =
-        inputs::imagenet_images(&args.network.sources, &args.pictures, &args.network.common.machine)?;
-    let weights = inputs::weights(&args.network.sources, chosen.backbone, &chosen.device)?;
-    note_image_size(chosen.backbone, &args.pictures);
-    evaluate(&args.network, &chosen, weights, &images, Normalization::IMAGENET, observer)
-}
-
-/// Says so if a network was trained with images of another size.
-pub fn note_image_size(backbone: &Backbone, pictures: &PictureArgs) {
-    if backbone.name() == "inception_v3" && pictures.image_size == Preprocess::IMAGENET.size() {
-        eprintln!(
-            "note: {} was trained with images of 299 pixels; 224 are the paper's. --image-size 299 gives its own",
-            backbone.name()
-        );
-    }
-}
-
-/// What is to be evaluated, with what, and where.
-struct Chosen {
-    backbone: &'static Backbone,
-    composition: Composition,
-    /// What is evaluated instead of one composition.
-    policy: Option<PolicyFile>,
-    device: Device,
-}
-
-/// What the arguments choose, if a network is to be evaluated.
-fn prepare(dataset: &str, args: &NetworkArgs) -> Result<Option<Chosen>> {
+/// `infer cifar10` and the other data sets.
+pub fn evaluate(on: &OnDataSet<NetworkArgs>, observer: &dyn Observer) -> Result<()> {
+    let (args, selection) = (on.args(), on.selection());
     if args.list {
-        let names = Backbone::all(dataset).iter().map(Backbone::name);
-        print(&names.map(|name| format!("{name}\n")).collect::<String>())?;
-        return Ok(None);
+        let backbones = selection.backbones();
+        let names = backbones.iter().map(|backbone| selection.name_of(backbone) + "\n");
+        print(&names.collect::<String>())?;
+        return Ok(());
     }
-    let backbone = Backbone::find(dataset, args.backbone())?;
+    let backbone = selection.backbone(args.backbone())?;
     check_outputs(&args.common)?;
     let composition = Compositions::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
     let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name())).transpose()?;
-    Ok(Some(Chosen { backbone, composition, policy, device: args.common.machine.device.open()? }))
-}
-
-fn evaluate(
-    args: &NetworkArgs,
-    chosen: &Chosen,
-    (weights, weights_file): (Weights, WeightsFile),
-    images: &dyn ImageSource,
-    normalization: Normalization,
-    observer: &dyn Observer,
-) -> Result<()> {
-    let backbone = chosen.backbone;
+    let inputs = selection.open(&[backbone])?;
+    let (network, weights_file) = inputs.load(&inputs.networks[0])?;
     let mut subjects = Subjects {
-        dataset: backbone.dataset(),
+        dataset: inputs.dataset,
         backbone,
-        network: backbone.build(&weights, &ActivationPolicy::exact())?,
+        network,
         weights_file,
-        images,
-        normalization,
-        device: weights.device().clone(),
+        job: inputs.job(),
         args: &args.common,
     };
-    // The network has its own copy.
-    drop(weights);
     let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
-    let outcome = match &chosen.policy {
+    let outcome = match &policy {
         Some(file) => subjects.approximate_by(&exact, file, observer)?,
-        None => subjects.approximate(&exact, chosen.composition, search, observer)?,
+        None => subjects.approximate(&exact, composition, search, observer)?,
     };
     print(&display::report(&outcome.report))?;
     subjects.write(&exact, &outcome)
 }
 
-/// Fails now rather than after the work if an output cannot be written.
+/// Fails now rather than after the work if an output cannot be written, or the noise not be simulated.
 pub fn check_outputs(args: &CommonArgs) -> Result<()> {
+    args.noise()?;
     for path in [&args.report, &args.logits].into_iter().flatten() {
         check_writable(path)?;
     }
@@ -132,11 +79,11 @@ pub fn check_outputs(args: &CommonArgs) -> Result<()> {
     Ok(())
 }
 
-impl<'a> Subjects<'a> {
+impl Subjects<'_> {
     /// The network as it was trained.
     pub fn exact(&mut self, observer: &dyn Observer) -> Result<Pass> {
         self.network.set_policy(&ActivationPolicy::exact())?;
-        Ok(exact_pass(&self.job(), &self.network, observer)?)
+        Ok(exact_pass(&self.job, &self.network, observer)?)
     }
 
     /// The network with other activations, compared with the exact one.
@@ -147,14 +94,15 @@ impl<'a> Subjects<'a> {
         search: Search,
         observer: &dyn Observer,
     ) -> Result<Outcome> {
-        let method = self.args.approx_method;
+        let (method, noise) = (self.args.approx_method, self.args.noise()?);
         let policy = |bounds: Bounds| match method {
-            Method::Proposed => ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool),
+            Method::Proposed => {
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool).with_noise(noise)
+            }
             Method::Square => ActivationPolicy::square(),
             Method::ReluAq => ActivationPolicy::relu_aq(),
         };
-        let job = self.job();
-        let approx = approximate_pass(&job, exact, &mut self.network, search, observer, policy);
+        let approx = approximate_pass(&self.job, exact, &mut self.network, search, observer, policy);
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 let option = if error.kind == SiteKind::Relu { "--b-relu" } else { "--b-max" };
@@ -162,7 +110,7 @@ impl<'a> Subjects<'a> {
             }
             approx => approx?,
         };
-        Ok(self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition)))
+        self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition))
     }
 
     /// The network with a policy's activations, compared with the exact one.
@@ -175,14 +123,15 @@ impl<'a> Subjects<'a> {
         if file.weights.sha256 != self.weights_file.sha256 {
             eprintln!("note: the policy was made with other weights, {}", file.weights.file);
         }
-        let approx = evaluate_policy(&self.job(), exact, &mut self.network, &file.policy, observer);
+        let policy = file.policy.clone().with_noise(self.args.noise()?);
+        let approx = evaluate_policy(&self.job, exact, &mut self.network, &policy, observer);
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 bail!("{error}; calibrate on more images or with a larger --headroom")
             }
             approx => approx?,
         };
-        Ok(self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from)))
+        self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from))
     }
 
     fn outcome(
@@ -191,19 +140,20 @@ impl<'a> Subjects<'a> {
         approx: ApproximatePass,
         method: String,
         composition: Option<Composition>,
-    ) -> Outcome {
+    ) -> Result<Outcome> {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
             backbone: self.backbone.name().to_owned(),
             method,
             composition,
+            noise: self.args.noise()?,
             weights: self.weights_file.clone(),
-            batch_size: self.args.machine.batch_inf.get(),
+            batch_size: self.job.batch_size,
             threads: rayon::current_num_threads(),
-            device: device_name(&self.device),
+            device: approx_eval::device_name(&self.job.device),
         };
-        Outcome { report: Report::new(subject, exact, &approx, &comparison), approx }
+        Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
     }
 
     /// Writes the files that were asked for.
@@ -217,14 +167,5 @@ impl<'a> Subjects<'a> {
             print(&format!("logits       {}\n", path.display()))?;
         }
         Ok(())
-    }
-
-    fn job(&self) -> Job<'a> {
-        Job {
-            images: self.images,
-            normalization: self.normalization,
-            batch_size: self.args.machine.batch_inf.get(),
-            device: self.device.clone(),
-        }
     }
 }

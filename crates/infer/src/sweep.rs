@@ -1,61 +1,48 @@
 //! `infer sweep`: networks at several precisions, resumable.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
-use approx_cli::inputs::load_weights;
 use approx_cli::program::print;
-use approx_data::{ImageSource, Normalization};
 use approx_eval::cells::{Cells, fingerprint};
 use approx_eval::output::{check_folder, check_writable, write_atomically};
-use approx_eval::sweep::{Point, Row, Sweep, to_csv};
-use approx_eval::{Bounds, Job, Observer, PolicyFile, Search};
+use approx_eval::sweep::{Point, Row, Setting, Sweep, to_csv};
+use approx_eval::{Bounds, Observer, PolicyFile, Search};
 use approx_models::{ActivationPolicy, Backbone, Composition};
-use candle_core::Device;
+use approx_ops::Noise;
 
-use crate::args::{ImageNetSweepArgs, SweepArgs};
+use crate::args::{OnDataSet, SweepArgs};
 use crate::compositions::Compositions;
-use crate::run::note_image_size;
-use crate::{display, inputs};
+use crate::display;
+use crate::inputs::{Inputs, Selection};
+use crate::report::Report;
 
 /// The table's files.
 const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
 
+/// Sweeps over the networks and precisions that the arguments choose.
+pub fn sweep(on: &OnDataSet<SweepArgs>, observer: &dyn Observer) -> Result<()> {
+    let (args, selection) = (on.args(), on.selection());
+    let plan = Plan::new(args, &selection)?;
+    plan.run(args, &selection.open(&plan.backbones)?, observer)
+}
+
 /// What the arguments choose.
 struct Plan {
-    backbones: Vec<&'static Backbone>,
-    compositions: Vec<Composition>,
-    policy: Option<ActivationPolicy>,
-    device: Device,
-}
-
-/// `infer sweep cifar10`.
-pub fn cifar10(args: &SweepArgs, observer: &dyn Observer) -> Result<()> {
-    let plan = Plan::new("cifar10", args)?;
-    let paths = plan.weights(args)?;
-    let images = inputs::cifar10_images(&args.sources, &args.machine)?;
-    plan.run(args, &paths, &images, Normalization::CIFAR10, observer)
-}
-
-/// `infer sweep imagenet`.
-pub fn imagenet(args: &ImageNetSweepArgs, observer: &dyn Observer) -> Result<()> {
-    let ImageNetSweepArgs { sweep: args, pictures } = args;
-    let plan = Plan::new("imagenet", args)?;
-    // Unlike the weights, the images are not for anybody to fetch.
-    let images = inputs::imagenet_images(&args.sources, pictures, &args.machine)?;
-    let paths = plan.weights(args)?;
-    plan.backbones.iter().for_each(|backbone| note_image_size(backbone, pictures));
-    plan.run(args, &paths, &images, Normalization::IMAGENET, observer)
+    backbones: Vec<Backbone>,
+    settings: Vec<Setting>,
+    /// Of each network, if there are some.
+    policies: Vec<Option<ActivationPolicy>>,
 }
 
 impl Plan {
-    fn new(dataset: &str, args: &SweepArgs) -> Result<Self> {
+    fn new(args: &SweepArgs, selection: &Selection) -> Result<Self> {
         let mut backbones = Vec::new();
         match args.all {
-            true => backbones.extend(Backbone::all(dataset)),
+            true => backbones.extend(selection.backbones()),
             false => {
                 for name in args.names() {
-                    let backbone = Backbone::find(dataset, name)?;
+                    let backbone = selection.backbone(name)?;
                     if !backbones.contains(&backbone) {
                         backbones.push(backbone);
                     }
@@ -65,66 +52,70 @@ impl Plan {
         if let (Some(path), 2..) = (&args.sources.params, backbones.len()) {
             bail!("--params {} is for one network, not for {}", path.display(), backbones.len());
         }
-        let compositions = compositions(args)?;
-        let device = args.machine.device.open()?;
+        let settings = settings(args)?;
         check_folder(&args.output)?;
-        let policy = match (&args.policy, &backbones[..]) {
-            (None, _) => None,
-            (Some(path), [backbone]) => Some(PolicyFile::read(path, backbone.name())?.policy),
-            (Some(path), all) => {
-                bail!("--policy {} is for one network, not for {}", path.display(), all.len())
-            }
+        args.html.iter().try_for_each(|path| check_writable(path))?;
+        args.plots.iter().try_for_each(|path| check_folder(path))?;
+        if let (Some(html), Some(plots)) = (&args.html, &args.plots)
+            && html == plots
+        {
+            bail!("--html and --plots both name {}", html.display());
+        }
+        let policy = |backbone: &Backbone| {
+            let Some(path) = &args.policy else { return Ok(None) };
+            let file = match path.is_dir() {
+                true => path.join(format!("{}.json", backbone.name())),
+                false => path.clone(),
+            };
+            Ok(Some(PolicyFile::read(&file, backbone.name())?.policy))
         };
-        Ok(Self { backbones, compositions, policy, device })
+        if let (Some(path), 2..) = (args.policy.as_ref().filter(|path| !path.is_dir()), backbones.len()) {
+            bail!(
+                "--policy {} is for one network, not for {}; name a folder with a BACKBONE.json for each",
+                path.display(),
+                backbones.len()
+            );
+        }
+        let policies = backbones.iter().map(policy).collect::<Result<_>>()?;
+        Ok(Self { backbones, settings, policies })
     }
 
-    /// Where each network's weights are: fetched before the work begins.
-    fn weights(&self, args: &SweepArgs) -> Result<Vec<PathBuf>> {
-        self.backbones.iter().map(|backbone| inputs::weights_path(&args.sources, backbone)).collect()
-    }
-
-    fn run(
-        &self,
-        args: &SweepArgs,
-        paths: &[PathBuf],
-        images: &dyn ImageSource,
-        normalization: Normalization,
-        observer: &dyn Observer,
-    ) -> Result<()> {
-        let data_sha256 = fingerprint(images)?;
+    fn run(&self, args: &SweepArgs, inputs: &Inputs, observer: &dyn Observer) -> Result<()> {
+        let data_sha256 = fingerprint(&*inputs.images)?;
         let cells = Cells::open(&args.output.join("cells"))?;
         TABLE.iter().try_for_each(|name| check_writable(&args.output.join(name)))?;
         let mut rows = Vec::new();
-        for (backbone, path) in self.backbones.iter().zip(paths) {
-            let (weights, file) = load_weights(path, &self.device)?;
-            let network = backbone.build(&weights, &ActivationPolicy::exact())?;
-            // The network has its own copy.
-            drop(weights);
+        let mut report = Report::new(args, &self.settings);
+        for (trained, policy) in inputs.networks.iter().zip(&self.policies) {
+            let (network, file) = inputs.load(trained)?;
             let mut sweep = Sweep {
-                dataset: backbone.dataset().to_owned(),
-                backbone: backbone.name().to_owned(),
-                sequential: backbone.is_sequential(),
+                dataset: inputs.dataset.to_owned(),
+                backbone: trained.backbone.name().to_owned(),
+                sequential: trained.backbone.is_sequential(),
                 weights: file,
                 network,
-                job: Job {
-                    images,
-                    normalization,
-                    batch_size: args.machine.batch_inf.get(),
-                    device: self.device.clone(),
-                },
+                job: inputs.job(),
                 data_sha256: data_sha256.clone(),
                 search: Search {
                     start: Bounds { relu: args.b_relu, max_pool: args.b_max },
                     step: args.b_search,
                 },
-                policy: self.policy.clone(),
+                policy: policy.clone(),
                 threads: rayon::current_num_threads(),
             };
-            rows.extend(self.one(&mut sweep, &cells, observer)?);
+            let of_network = self.one(&mut sweep, &cells, observer)?;
+            rows.extend(of_network.iter().cloned());
             write_table(&args.output, &rows)?;
+            if let Some(report) = &mut report {
+                report.add(&mut sweep, &cells, of_network, observer)?;
+                report.write()?;
+            }
         }
         print(display::sweep_footer())?;
         print(&format!("written      {}\n", args.output.join(TABLE.join(", ")).display()))?;
+        for path in [&args.html, &args.plots].into_iter().flatten() {
+            print(&format!("written      {}\n", path.display()))?;
+        }
         Ok(())
     }
 
@@ -132,21 +123,30 @@ impl Plan {
     fn one(&self, sweep: &mut Sweep, cells: &Cells, observer: &dyn Observer) -> Result<Vec<Row>> {
         let (name, dataset, images) = (&sweep.backbone, &sweep.dataset, sweep.job.images.len());
         print(&format!("{name} on {dataset}: {images} images, {}\n", sweep.weights.file))?;
-        let mut arrived: Vec<Option<Point>> = vec![None; self.compositions.len()];
+        let mut arrived: Vec<Option<Point>> = vec![None; self.settings.len()];
         let mut printed = 0;
-        let points = sweep.run(cells, &self.compositions, observer, |index, point| {
+        let noisy = self.settings.iter().any(|setting| setting.noise.is_some());
+        let points = sweep.run(cells, &self.settings, observer, |index, point| {
             arrived[index] = Some(point.clone());
             while let Some(Some(point)) = arrived.get(printed) {
                 if printed == 0 {
-                    print(display::sweep_header())?;
+                    print(&display::sweep_header(noisy))?;
                 }
-                print(&display::sweep_row(point))?;
+                print(&display::sweep_row(point, noisy))?;
                 printed += 1;
             }
             Ok::<_, anyhow::Error>(())
         })?;
         Ok(points.into_iter().map(|point| point.row).collect())
     }
+}
+
+/// Each precision without noise, and then with each level of noise that was asked for.
+fn settings(args: &SweepArgs) -> Result<Vec<Setting>> {
+    let noises: Vec<Option<Noise>> =
+        [None].into_iter().chain(args.noise.all().into_iter().map(Some)).collect();
+    let all = compositions(args)?.into_iter();
+    Ok(all.flat_map(|composition| noises.iter().map(move |&noise| Setting { composition, noise })).collect())
 }
 
 /// The precisions that were asked for, or all.

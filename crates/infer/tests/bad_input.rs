@@ -182,7 +182,7 @@ fn images_that_cannot_be_used_are_refused_by_name() {
         folder.write(&format!("hub_{name}/plain_text/test/0000.parquet"), file);
     }
     let demo = demo_weights();
-    let length = "but a CIFAR-10 batch has 30730000 (10000 images of 3073 bytes)";
+    let length = "but a CIFAR-10 file has 30730000 (10000 images of 3073 bytes)";
     for (path, parts) in [
         ("half", &["half/test_batch.bin: has 15365000 bytes, ", length][..]),
         ("short", &["short/cifar-10-batches-bin/test_batch.bin: has 30729999 bytes, ", length]),

@@ -95,6 +95,32 @@ fn a_policy_read_back_gives_what_it_promised() {
 }
 
 #[test]
+fn a_sweep_takes_each_networks_policy_from_a_folder() {
+    let folder = folder();
+    calibrate(&folder, &[]);
+    fs::create_dir(folder.path("policies")).unwrap();
+    fs::rename(folder.path("policy.json"), folder.path("policies/resnet20.json")).unwrap();
+    let params = demo_weights();
+    let sweep = ["sweep", "cifar10", "--policy", "policies", "--alpha", "14"];
+    folder.succeed(&with_data(&sweep, &params, &[]));
+    let promise = folder.json("policies/resnet20.json")["promise"].clone();
+    let row = folder.json("sweep/sweep.json")[0].clone();
+    assert_eq!(row["max_abs_logit_difference"], promise["max_abs_logit_difference"]);
+    for (arguments, part) in [
+        (&["vgg11bn", "--policy", "policies"][..], "policies/vgg11bn.json: No such file"),
+        (&["resnet20,vgg11bn", "--policy", "policies"], "policies/vgg11bn.json: No such file"),
+        (
+            &["resnet20,vgg11bn", "--policy", "policies/resnet20.json"],
+            "policies/resnet20.json is for one network, not for 2; name a folder with a BACKBONE.json for each",
+        ),
+    ] {
+        let run = folder.infer(&[&["sweep", "cifar10"], arguments].concat());
+        assert_eq!(run.code, Some(1), "{arguments:?}");
+        assert!(run.stderr.contains(part), "{arguments:?}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn bounds_of_their_own_are_closer_to_the_exact_network_than_one_for_all() {
     let folder = folder();
     let promise = calibrate(&folder, &["--alpha", "11", "--headroom", "1"])["promise"].clone();

@@ -14,8 +14,7 @@
 use crate::real::Real;
 use crate::remez::{Minimax, Parity, Problem, RemezError};
 
-/// The margin of the published tables.
-pub const PUBLISHED_ETA: f64 = 1.0 / (1 << 22) as f64;
+pub use crate::composite::PUBLISHED_ETA;
 
 /// `f` in the first intervals `[f · 2^-alpha, 1]` of the published tables for alpha 4 to 14. Those for 4 and 5
 /// reach to 2 instead of 1, twice as far as needed.

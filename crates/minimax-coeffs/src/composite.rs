@@ -1,29 +1,46 @@
 //! Compositions of odd polynomials that approximate the sign function.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
+use crate::adapted::AdaptedSign;
 use crate::alpha::Alpha;
 use crate::cost::Cost;
 use crate::polynomial::OddPolynomial;
 use crate::tables;
 
+/// The margin of the published tables.
+pub const PUBLISHED_ETA: f64 = 1.0 / (1 << 22) as f64;
+
 /// `s(x) = (p_k ∘ … ∘ p_1)(x)`, an approximation of `sign(x)` on `[-1, 1]` by odd polynomials
 /// (arXiv 2105.10879, section III).
 ///
 /// All values are float64 and serve as the truth that faster evaluations are held against.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CompositeSign {
     components: Vec<OddPolynomial>,
     input_radii: Vec<f64>,
+    margin: f64,
     cost: Cost,
+    /// Searched for on first use.
+    adapted: OnceLock<Option<AdaptedSign>>,
+}
+
+/// All else follows from the components, but for the margin, which is about them.
+impl PartialEq for CompositeSign {
+    fn eq(&self, other: &Self) -> bool {
+        self.components == other.components
+    }
 }
 
 impl CompositeSign {
     /// The published composition for `alpha`. Parsed once, on first use.
     pub fn published(alpha: Alpha) -> &'static CompositeSign {
         static ALL: LazyLock<Vec<CompositeSign>> = LazyLock::new(|| {
-            let parse =
-                |alpha| tables::published(alpha).composite().expect("published tables have listed degrees");
+            let parse = |alpha| {
+                let sign =
+                    tables::published(alpha).composite().expect("published tables have listed degrees");
+                sign.with_margin(PUBLISHED_ETA)
+            };
             Alpha::all().map(parse).collect()
         });
         &ALL[usize::from(alpha.bits() - Alpha::MIN.bits())]
@@ -40,7 +57,19 @@ impl CompositeSign {
             input_radii.push(radius);
             radius = component.max_abs_on(radius);
         }
-        Some(Self { components, input_radii, cost })
+        Some(Self { components, input_radii, margin: 0.0, cost, adapted: OnceLock::new() })
+    }
+
+    /// The same, known to be made for outputs of components that are off by up to `margin`.
+    #[must_use]
+    pub fn with_margin(self, margin: f64) -> Self {
+        Self { margin, ..self }
+    }
+
+    /// By how much the output of a component may be off without leaving the next one's domain, beyond
+    /// [`CompositeSign::input_radii`].
+    pub fn margin(&self) -> f64 {
+        self.margin
     }
 
     /// The components, in order of application.
@@ -56,6 +85,12 @@ impl CompositeSign {
     /// For each component, the largest argument it sees when `|x| ≤ 1`.
     pub fn input_radii(&self) -> &[f64] {
         &self.input_radii
+    }
+
+    /// The form for fast evaluation in float32; `None` where the [`NestedForm`](crate::NestedForm) is more accurate. It
+    /// is searched for on the first call, which takes some milliseconds.
+    pub fn adapted(&self) -> Option<&AdaptedSign> {
+        self.adapted.get_or_init(|| AdaptedSign::new(&self.components, &self.input_radii)).as_ref()
     }
 
     /// `s(x)`, meant for `|x| ≤ 1`.

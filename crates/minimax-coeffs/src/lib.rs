@@ -13,7 +13,9 @@
 //! | [`alpha`] | [`Alpha`], the precision parameter |
 //! | [`composite`] | [`CompositeSign`]: the components, `sign`, ReLU and maximum in float64 |
 //! | [`polynomial`] | [`OddPolynomial`]: evaluation, derivative, power and Chebyshev basis |
+//! | [`adapted`] | [`AdaptedForm`]: the same polynomial arranged so that float32 evaluates it fast |
 //! | [`nested`] | [`NestedForm`]: the same polynomial arranged so that float32 evaluates it accurately |
+//! | [`noise`] | what an encrypted evaluation adds: its noise, and by what a composition amplifies it |
 //! | [`cost`] | [`Cost`]: multiplicative depth and non-scalar multiplications |
 //! | [`decimal`] | [`Decimal`]: a coefficient exactly as printed |
 //! | [`tables`] | the published tables and the parser of their text format |
@@ -67,6 +69,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod adapted;
 pub mod alpha;
 #[cfg(feature = "generate")]
 pub mod certificate;
@@ -88,6 +91,7 @@ pub mod float32;
 #[cfg(feature = "generate")]
 pub mod generate;
 pub mod nested;
+pub mod noise;
 pub mod polynomial;
 #[cfg(feature = "generate")]
 pub mod real;
@@ -100,6 +104,7 @@ pub mod table_file;
 pub mod tables;
 pub mod target;
 
+pub use adapted::{AdaptedForm, AdaptedSign};
 pub use alpha::{Alpha, AlphaError};
 pub use composite::CompositeSign;
 pub use cost::Cost;

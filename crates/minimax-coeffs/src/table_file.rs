@@ -83,7 +83,7 @@ pub struct Float32Error {
     pub points: u32,
     /// With `chebyshev` of the components, by Clenshaw's recurrence.
     pub chebyshev: f64,
-    /// With the components in the nested form ([`NestedForm`](crate::NestedForm)), as approx-ops does it.
+    /// With the components in the nested form ([`NestedForm`](crate::NestedForm)).
     pub nested: f64,
 }
 
@@ -192,7 +192,8 @@ impl Record {
         };
         let polynomials: Vec<_> =
             self.degrees.iter().zip(&self.components).map(polynomial).collect::<Result<_, _>>()?;
-        CompositeSign::new(polynomials).ok_or_else(|| {
+        let sign = CompositeSign::new(polynomials).map(|sign| sign.with_margin(self.eta));
+        sign.ok_or_else(|| {
             format!("degrees {:?}: only odd ones up to {} are supported", self.degrees, Cost::MAX_DEGREE)
         })
     }

@@ -1,83 +1,30 @@
 //! Loss and accuracy over the epochs, as a picture.
 
-use anyhow::{Result, anyhow};
-use plotters::chart::SeriesLabelPosition;
-use plotters::coord::Shift;
-use plotters::prelude::*;
+use anyhow::Result;
+use approx_report::{Axis, Colour, Scale, Series, XyPlot};
 
 use crate::history::{EpochRecord, Means};
 
-const SIZE: (u32, u32) = (960, 420);
-const TRAIN: RGBColor = RGBColor(31, 119, 180);
-const TEST: RGBColor = RGBColor(214, 39, 40);
-
 /// An SVG of the history: the loss on the left, the accuracy in percent on the right.
 pub fn svg(title: &str, history: &[EpochRecord]) -> Result<String> {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        // Its errors borrow the drawing.
-        let draw = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-            root.fill(&WHITE)?;
-            let root = root.titled(title, ("sans-serif", 20))?;
-            let (left, right) = root.split_horizontally(SIZE.0 / 2);
-            panel(&left, ("loss", SeriesLabelPosition::UpperRight), history, |means| means.loss)?;
-            let place = SeriesLabelPosition::LowerRight;
-            panel(&right, ("accuracy (%)", place), history, |means| 100.0 * means.accuracy)?;
-            root.present()?;
-            Ok(())
-        };
-        draw().map_err(|error| anyhow!("drawing the history: {error}"))?;
-    }
-    Ok(svg)
+    let loss = plot("loss", history, |means| means.loss);
+    let accuracy = plot("accuracy (%)", history, |means| 100.0 * means.accuracy);
+    Ok(XyPlot::draw_row(title, &[&loss, &accuracy])?.file())
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-fn panel(
-    area: &Area,
-    (name, legend): (&str, SeriesLabelPosition),
-    history: &[EpochRecord],
-    value: impl Fn(&Means) -> f64,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let lines = [("training", TRAIN, false), ("test", TEST, true)].map(|(label, colour, test)| {
-        let point = |record: &EpochRecord| {
-            (record.epoch as f64, value(if test { &record.test } else { &record.train }))
-        };
-        (label, colour, history.iter().map(point).collect::<Vec<_>>())
-    });
-    let values = || lines.iter().flat_map(|(_, _, points)| points.iter().map(|point| point.1));
-    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-    let margin = (0.05 * (high - low)).max(1e-3);
-    let last = history.last().map_or(1, |record| record.epoch).max(2) as f64;
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(56)
-        .build_cartesian_2d(1.0..last, (low - margin).max(0.0)..high + margin)?;
-    chart
-        .configure_mesh()
-        .x_desc("epoch")
-        .y_desc(name)
-        .x_labels(last.min(10.0) as usize)
-        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-        .light_line_style(TRANSPARENT)
-        .draw()?;
-    for (label, colour, points) in lines {
-        let marks = points.iter().map(|&point| Circle::new(point, 2, colour.filled()));
-        chart.draw_series(marks)?;
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-    }
-    chart
-        .configure_series_labels()
-        .position(legend)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
-    Ok(())
+fn plot(name: &str, history: &[EpochRecord], value: impl Fn(&Means) -> f64) -> XyPlot {
+    let points = |means: fn(&EpochRecord) -> &Means| {
+        history.iter().map(|record| (record.epoch as f64, value(means(record)))).collect()
+    };
+    let series = |name: &str, index: usize, points: Vec<(f64, f64)>| {
+        // Many marks would be a thick line.
+        let few = points.len() <= 40;
+        let series = Series::new(name, Colour::series(index), points);
+        if few { series } else { series.without_marks() }
+    };
+    XyPlot::new(Axis::new("epoch", Scale::Whole), Axis::new(name, Scale::Linear))
+        .with(series("training", 0, points(|record| &record.train)))
+        .with(series("test", 1, points(|record| &record.test)))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_cli::inputs::{EXTENSIONS, images, load_weights, weights_file};
-use approx_data::ImageSet;
-use approx_data::cifar10::{self, Split};
+use approx_data::cifar10;
+use approx_data::{ImageSet, Split};
 use approx_eval::PolicyFile;
 use approx_models::{Backbone, Weights, initial_weights};
 use candle_core::Device;
@@ -129,7 +129,7 @@ fn initial(args: &Cli, recipe: &Recipe, backbone: &Backbone) -> Result<Weights> 
     let Some(init) = &recipe.init else { return Ok(initial_weights(backbone, recipe.seed)?) };
     let path = match is_file(init) {
         true => PathBuf::from(init),
-        false => weights_file(backbone, init, args.data.from.as_ref(), "--init")?,
+        false => weights_file(backbone.dataset(), backbone, init, args.data.from.as_ref(), "--init")?,
     };
     Ok(load_weights(&path, &Device::Cpu)?.0)
 }

@@ -3,8 +3,7 @@
 mod support;
 
 use approx_cli::inputs::load_weights;
-use approx_data::Normalization;
-use approx_data::cifar10::{self, Split};
+use approx_data::{Normalization, Split, cifar10};
 use approx_eval::calibrate::Promise;
 use approx_eval::report::WeightsFile;
 use approx_eval::{Comparison, Job, PolicyFile, exact_pass};
@@ -122,6 +121,7 @@ fn policy_file(bound: f64, last: f64) -> PolicyFile {
         headroom: 1.0,
         promise: Promise {
             dataset: "cifar10".to_owned(),
+            split: "test".to_owned(),
             images: 1,
             exact_accuracy: 1.0,
             accuracy: 1.0,

@@ -3,48 +3,83 @@
 //! Loops over `0..N` and not closures: a closure handed to `array::map` is not compiled with the vector
 //! instructions of its surroundings, and each operation in it becomes a call.
 
-use minimax_coeffs::{CompositeSign, NestedForm};
+use minimax_coeffs::adapted::Pair;
+use minimax_coeffs::{AdaptedForm, CompositeSign, NestedForm};
 use pulp::{Simd, bytemuck};
 
 use crate::activation::Precision;
 
-/// `s(x)` for `|x| ≤ 1`, each component in its [`NestedForm`].
+/// `s(x) / 2` for `|x| ≤ 1` in float32: values by the [`AdaptedForm`] of each component where there is one,
+/// derivatives, and all others, by the [`NestedForm`]. Or in float64, by the nested form.
 #[derive(Debug, Clone)]
 pub(crate) struct Composite {
-    components: Vec<Component<f32>>,
-    in_double: Vec<Component<f64>>,
+    nested: Vec<Nested>,
+    adapted: Vec<Adapted>,
+    scale: f64,
+    /// The nested form of each component, of the whole of s(x).
+    in_double: Vec<Component>,
     precision: Precision,
 }
 
-/// A [`NestedForm`] in the type that it is evaluated in.
+/// A [`NestedForm`] in float64.
 #[derive(Debug, Clone)]
-pub(crate) struct Component<T> {
+pub(crate) struct Component {
     /// `2 / radius²`, so that `t = x² · scale − 1`.
-    pub(crate) scale: T,
-    pub(crate) even: Vec<T>,
-    pub(crate) odd: Vec<T>,
+    pub(crate) scale: f64,
+    pub(crate) even: Vec<f64>,
+    pub(crate) odd: Vec<f64>,
+}
+
+#[derive(Debug, Clone)]
+struct Nested {
+    /// `2 / radius²`, so that `t = x² · scale − 1`.
+    scale: f32,
+    even: Vec<f32>,
+    odd: Vec<f32>,
+}
+
+#[derive(Debug, Clone)]
+struct Adapted {
+    minus_centre: f32,
+    /// Coefficients from the last but one to the first.
+    core: Vec<f32>,
+    pairs: Vec<Factors>,
+}
+
+/// Two quadratic factors in `w = (s + shift)²`, where `s` is the core's argument.
+#[derive(Debug, Clone)]
+struct Factors {
+    shift: f32,
+    /// Each `(w + minus_root) · … + value`.
+    steps: [[f32; 2]; 2],
 }
 
 impl Composite {
     pub(crate) fn new(sign: &CompositeSign) -> Self {
-        let in_double: Vec<Component<f64>> = (sign.components().iter().zip(sign.input_radii()))
+        let last = sign.components().len() - 1;
+        let nested = (sign.components().iter().zip(sign.input_radii()).enumerate())
+            .map(|(i, (polynomial, &radius))| {
+                Nested::new(&NestedForm::new(polynomial, radius), if i == last { 0.5 } else { 1.0 })
+            })
+            .collect();
+        let (scale, adapted) = match sign.adapted() {
+            Some(adapted) => (adapted.scale(), adapted.components().iter().map(Adapted::new).collect()),
+            None => (1.0, Vec::new()),
+        };
+        let in_double = (sign.components().iter().zip(sign.input_radii()))
             .map(|(polynomial, &radius)| {
-                let nested = NestedForm::new(polynomial, radius);
-                let (even, odd) = (nested.even().to_vec(), nested.odd().to_vec());
+                let form = NestedForm::new(polynomial, radius);
+                let (even, odd) = (form.even().to_vec(), form.odd().to_vec());
                 Component { scale: 2.0 / (radius * radius), even, odd }
             })
             .collect();
-        let rounded = |c: &[f64]| c.iter().map(|&c| c as f32).collect();
-        let components = (in_double.iter())
-            .map(|c| Component { scale: c.scale as f32, even: rounded(&c.even), odd: rounded(&c.odd) })
-            .collect();
-        Self { components, in_double, precision: Precision::Single }
+        Self { nested, adapted, scale, in_double, precision: Precision::Single }
     }
 
-    /// The components in both types.
+    /// The components.
     #[cfg(any(feature = "cuda", test))]
-    pub(crate) fn components(&self) -> (&[Component<f32>], &[Component<f64>]) {
-        (&self.components, &self.in_double)
+    pub(crate) fn components(&self) -> &[Component] {
+        &self.in_double
     }
 
     /// The type that it is evaluated in.
@@ -58,69 +93,59 @@ impl Composite {
         Self { precision, ..self.clone() }
     }
 
-    /// `s(x / bound)` in each lane; in float64, if it is evaluated there, the quotient is, too.
+    /// `factor` times what [`eval`](Self::eval) wants its arguments to be multiplied by, rounded once.
+    pub(crate) fn scale(&self, factor: f64) -> f32 {
+        (self.scale * factor) as f32
+    }
+
+    /// `s(factor · x) / 2` in each lane, with `scale` the [`scale`](Self::scale) of `factor`. In float64, if it is
+    /// evaluated there, the product is, too.
     #[inline(always)]
-    pub(crate) fn eval_quotient<S: Simd, const N: usize>(
+    pub(crate) fn eval<S: Simd, const N: usize>(
         &self,
         simd: S,
         x: [S::f32s; N],
-        bound: f32,
+        scale: f32,
+        factor: f64,
     ) -> [S::f32s; N] {
         if self.precision == Precision::Double {
             let mut values = x; // a copy, so that `x` itself needs no place in memory
-            self.eval_in_double(bytemuck::cast_slice_mut(&mut values), 1.0 / f64::from(bound));
+            self.eval_in_double(bytemuck::cast_slice_mut(&mut values), factor);
             return values;
         }
-        let inverse = simd.splat_f32s(1.0 / bound);
-        let mut x = x;
-        for x in &mut x {
-            *x = simd.mul_f32s(*x, inverse);
+        let scale = simd.splat_f32s(scale);
+        let mut v = x;
+        for v in &mut v {
+            *v = simd.mul_f32s(*v, scale);
         }
-        self.eval(simd, x)
-    }
-
-    /// `s(x)` in each lane.
-    #[inline(always)]
-    pub(crate) fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        if self.precision == Precision::Double {
-            let mut values = x;
-            self.eval_in_double(bytemuck::cast_slice_mut(&mut values), 1.0);
-            return values;
-        }
-        let mut x = x;
-        for component in &self.components {
-            let (t, u) = component.arguments(simd, x);
-            let (even, odd) = horner_pair(simd, &component.even, &component.odd, u);
-            for i in 0..N {
-                x[i] = simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i]));
+        if self.adapted.is_empty() {
+            for component in &self.nested {
+                v = component.eval(simd, v);
             }
         }
-        x
+        for component in &self.adapted {
+            v = component.eval(simd, v);
+        }
+        v
     }
 
-    /// `s` and `s'` at `x / bound` in each lane, as [`Composite::eval_quotient`].
+    /// `s(z) / 2` and `s'(z) / 2` in each lane, for `z = factor · x`.
     #[inline(always)]
-    pub(crate) fn eval_quotient_with_derivative<S: Simd>(
+    pub(crate) fn eval_with_derivative<S: Simd>(
         &self,
         simd: S,
         x: S::f32s,
-        bound: f32,
+        factor: f64,
     ) -> (S::f32s, S::f32s) {
         if self.precision == Precision::Double {
-            return self.derivatives_in_double::<S>(x, 1.0 / f64::from(bound));
+            let (mut values, mut slopes) = ([x], [x]);
+            let slots = (bytemuck::cast_slice_mut(&mut values), bytemuck::cast_slice_mut(&mut slopes));
+            self.derive_in_double(slots.0, slots.1, factor);
+            return (values[0], slopes[0]);
         }
-        self.eval_with_derivative(simd, simd.mul_f32s(x, simd.splat_f32s(1.0 / bound)))
-    }
-
-    /// `s(x)` and `s'(x)` in each lane.
-    #[inline(always)]
-    pub(crate) fn eval_with_derivative<S: Simd>(&self, simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
-        if self.precision == Precision::Double {
-            return self.derivatives_in_double::<S>(x, 1.0);
-        }
-        let mut x = x;
+        let mut x = simd.mul_f32s(x, simd.splat_f32s(factor as f32));
         let mut slope = simd.splat_f32s(1.0);
-        for component in &self.components {
+        for component in &self.nested {
             let ([t], [u]) = component.arguments(simd, [x]);
             let (even, d_even) = horner_with_derivative(simd, &component.even, u);
             let (odd, d_odd) = horner_with_derivative(simd, &component.odd, u);
@@ -136,18 +161,7 @@ impl Composite {
         (x, slope)
     }
 
-    #[inline(always)]
-    fn derivatives_in_double<S: Simd>(&self, x: S::f32s, factor: f64) -> (S::f32s, S::f32s) {
-        let (mut values, mut slopes) = ([x], [x]);
-        self.derive_in_double(
-            bytemuck::cast_slice_mut(&mut values),
-            bytemuck::cast_slice_mut(&mut slopes),
-            factor,
-        );
-        (values[0], slopes[0])
-    }
-
-    /// `s(x · factor)` of each value, evaluated in float64 and rounded once.
+    /// `s(factor · x) / 2` of each value, evaluated in float64 and rounded once.
     #[cold]
     #[inline(never)]
     fn eval_in_double(&self, values: &mut [f32], factor: f64) {
@@ -158,16 +172,16 @@ impl Composite {
                 let horner = |c: &[f64]| c.iter().rev().fold(0.0, |sum, c| sum * u + c);
                 x *= t * horner(&component.odd) + horner(&component.even);
             }
-            *value = x as f32;
+            *value = (0.5 * x) as f32;
         }
     }
 
-    /// The same with `s'(x · factor)`.
+    /// The same with `s'(factor · x) / 2`.
     #[cold]
     #[inline(never)]
     fn derive_in_double(&self, values: &mut [f32], slopes: &mut [f32], factor: f64) {
         for (value, result) in values.iter_mut().zip(slopes) {
-            let (mut x, mut slope) = (f64::from(*value) * factor, 1.0);
+            let (mut x, mut slope) = (f64::from(*value) * factor, 0.5);
             for component in &self.in_double {
                 let (t, u) = component.arguments(x);
                 let horner = |c: &[f64]| {
@@ -181,12 +195,12 @@ impl Composite {
                 slope *= x * (2.0 * component.scale * x) * dg + g;
                 x *= g;
             }
-            (*value, *result) = (x as f32, slope as f32);
+            (*value, *result) = ((0.5 * x) as f32, slope as f32);
         }
     }
 }
 
-impl Component<f64> {
+impl Component {
     /// As for float32.
     fn arguments(&self, x: f64) -> (f64, f64) {
         let t = x * x * self.scale - 1.0;
@@ -194,7 +208,24 @@ impl Component<f64> {
     }
 }
 
-impl Component<f32> {
+impl Nested {
+    fn new(form: &NestedForm, factor: f64) -> Self {
+        let rounded = |c: &[f64]| c.iter().map(|&c| (factor * c) as f32).collect();
+        let scale = (2.0 / (form.radius() * form.radius())) as f32;
+        Self { scale, even: rounded(form.even()), odd: rounded(form.odd()) }
+    }
+
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let mut x = x;
+        let (t, u) = self.arguments(simd, x);
+        let (even, odd) = horner_pair(simd, &self.even, &self.odd, u);
+        for i in 0..N {
+            x[i] = simd.mul_f32s(x[i], simd.mul_add_e_f32s(t[i], odd[i], even[i]));
+        }
+        x
+    }
+
     /// `t = T_2(x / radius)` and `u = T_4(x / radius)`.
     #[inline(always)]
     fn arguments<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> ([S::f32s; N], [S::f32s; N]) {
@@ -206,6 +237,80 @@ impl Component<f32> {
             u[i] = simd.mul_add_e_f32s(simd.add_f32s(t[i], t[i]), t[i], minus_one);
         }
         (t, u)
+    }
+}
+
+impl Adapted {
+    fn new(form: &AdaptedForm) -> Self {
+        let factors = |pair: &Pair| Factors {
+            shift: (form.centre() - pair.centre) as f32,
+            steps: pair.steps.map(|step| [-step.root as f32, step.value as f32]),
+        };
+        Self {
+            minus_centre: -form.centre() as f32,
+            core: form.core().iter().rev().map(|&c| c as f32).collect(),
+            pairs: form.pairs().iter().map(factors).collect(),
+        }
+    }
+
+    /// `v · g(v²)`.
+    #[inline(always)]
+    fn eval<S: Simd, const N: usize>(&self, simd: S, v: [S::f32s; N]) -> [S::f32s; N] {
+        let minus_centre = simd.splat_f32s(self.minus_centre);
+        let (mut s, mut g) = (v, v);
+        for i in 0..N {
+            s[i] = simd.mul_add_e_f32s(v[i], v[i], minus_centre);
+        }
+        let (first, core) = self.core.split_first().expect("a core has degree 1 or more");
+        let first = simd.splat_f32s(*first);
+        for i in 0..N {
+            g[i] = simd.add_f32s(s[i], first);
+        }
+        for &c in core {
+            let c = simd.splat_f32s(c);
+            for i in 0..N {
+                g[i] = simd.mul_add_e_f32s(g[i], s[i], c);
+            }
+        }
+        // The first pair has the core's centre.
+        if let Some((first, others)) = self.pairs.split_first() {
+            g = first.apply(simd, g, s);
+            for pair in others {
+                let shift = simd.splat_f32s(pair.shift);
+                let mut shifted = s;
+                for s in &mut shifted {
+                    *s = simd.add_f32s(*s, shift);
+                }
+                g = pair.apply(simd, g, shifted);
+            }
+        }
+        for i in 0..N {
+            g[i] = simd.mul_f32s(v[i], g[i]);
+        }
+        g
+    }
+}
+
+impl Factors {
+    /// `g` times both factors, with what is added after each.
+    #[inline(always)]
+    fn apply<S: Simd, const N: usize>(&self, simd: S, g: [S::f32s; N], s: [S::f32s; N]) -> [S::f32s; N] {
+        let (mut g, mut w) = (g, s);
+        for w in &mut w {
+            *w = simd.mul_f32s(*w, *w);
+        }
+        for [minus_root, value] in self.steps {
+            let (minus_root, value) = (simd.splat_f32s(minus_root), simd.splat_f32s(value));
+            // All sums first: so the multiply-adds that wait for each other have more between them.
+            let mut factor = w;
+            for factor in &mut factor {
+                *factor = simd.add_f32s(*factor, minus_root);
+            }
+            for i in 0..N {
+                g[i] = simd.mul_add_e_f32s(g[i], factor[i], value);
+            }
+        }
+        g
     }
 }
 

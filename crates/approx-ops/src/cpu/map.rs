@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::Composite;
-use super::{UNROLL, build};
+use super::{InBlocks, build, in_blocks};
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -34,8 +34,17 @@ pub(crate) struct ReluAq;
 
 /// `x (1 + s(x/B)) / 2`.
 pub(crate) struct MinimaxRelu<'a> {
-    pub(crate) sign: &'a Composite,
-    pub(crate) bound: f32,
+    sign: &'a Composite,
+    inverse_bound: f64,
+    /// What `x` is multiplied by for the composite in float32.
+    scale: f32,
+}
+
+impl<'a> MinimaxRelu<'a> {
+    pub(crate) fn new(sign: &'a Composite, bound: f32) -> Self {
+        let inverse_bound = 1.0 / f64::from(bound);
+        Self { sign, inverse_bound, scale: sign.scale(inverse_bound) }
+    }
 }
 
 /// As [`MinimaxRelu`] for `|x| ≤ B`, and `max(x, 0)` for all others.
@@ -109,20 +118,18 @@ impl Map for MinimaxRelu<'_> {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
         let half = simd.splat_f32s(0.5);
-        let mut y = self.sign.eval_quotient(simd, x, self.bound);
+        let mut y = self.sign.eval(simd, x, self.scale, self.inverse_bound);
         for i in 0..N {
-            let half_x = simd.mul_f32s(x[i], half);
-            y[i] = simd.mul_add_e_f32s(half_x, y[i], half_x);
+            y[i] = simd.mul_f32s(x[i], simd.add_f32s(y[i], half));
         }
         y
     }
 
     #[inline(always)]
     fn derivative<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
-        let z = simd.mul_f32s(x, simd.splat_f32s(1.0 / self.bound));
-        let (s, slope) = self.sign.eval_quotient_with_derivative(simd, x, self.bound);
-        let twice = simd.mul_add_e_f32s(z, slope, simd.add_f32s(s, simd.splat_f32s(1.0)));
-        simd.mul_f32s(twice, simd.splat_f32s(0.5))
+        let z = simd.mul_f32s(x, simd.splat_f32s(self.inverse_bound as f32));
+        let (half_s, half_slope) = self.sign.eval_with_derivative(simd, x, self.inverse_bound);
+        simd.mul_add_e_f32s(z, half_slope, simd.add_f32s(half_s, simd.splat_f32s(0.5)))
     }
 }
 
@@ -147,7 +154,7 @@ impl Map for MinimaxReluWithin<'_> {
 impl MinimaxReluWithin<'_> {
     #[inline(always)]
     fn is_within<S: Simd>(&self, simd: S, x: S::f32s) -> S::m32s {
-        let z = simd.mul_f32s(x, simd.splat_f32s(1.0 / self.0.bound));
+        let z = simd.mul_f32s(x, simd.splat_f32s(self.0.inverse_bound as f32));
         simd.less_than_or_equal_f32s(simd.abs_f32s(z), simd.splat_f32s(1.0))
     }
 }
@@ -199,8 +206,15 @@ impl<M: Map> WithSimd for InPlace<'_, M> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        in_blocks(simd, self);
+    }
+}
+
+impl<M: Map> InBlocks for InPlace<'_, M> {
+    #[inline(always)]
+    fn run<S: Simd, const N: usize>(self, simd: S) {
         let (vectors, tail) = S::as_mut_simd_f32s(self.values);
-        let (blocks, rest) = vectors.as_chunks_mut::<UNROLL>();
+        let (blocks, rest) = vectors.as_chunks_mut::<N>();
         for block in blocks {
             *block = self.map.eval(simd, *block);
         }

@@ -23,6 +23,22 @@ use crate::simd::SimdLevel;
 /// AVX2's 16 registers.
 pub(crate) const UNROLL: usize = 4;
 
+/// A loop over blocks of `N` vectors, which are in flight together.
+pub(crate) trait InBlocks {
+    fn run<S: Simd, const N: usize>(self, simd: S);
+}
+
+/// Runs a loop that waits for one multiply-add after the other in as large blocks as there are registers for. Without
+/// vectors, a block is what the compiler makes some of.
+#[inline(always)]
+pub(crate) fn in_blocks<S: Simd>(simd: S, op: impl InBlocks) {
+    match (S::F32_LANES, S::REGISTER_COUNT) {
+        (1, _) => op.run::<S, 16>(simd),
+        (_, 32..) => op.run::<S, 6>(simd),
+        _ => op.run::<S, UNROLL>(simd),
+    }
+}
+
 /// Float32 storage as a slice.
 pub(crate) fn as_f32(storage: &CpuStorage) -> candle_core::Result<&[f32]> {
     match storage {

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::Composite;
-use super::{UNROLL, build};
+use super::{InBlocks, build, in_blocks};
 use crate::max_pool::PoolSpec;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
@@ -27,7 +27,7 @@ pub(crate) enum Max<'a> {
     Exact,
     /// `(a + b + (a − b) s(c (a − b))) / 2`: the paper's `max_alpha` of `c·a + 1/2` and `c·b + 1/2`, brought
     /// back to the scale of `a` and `b`. The shift by 1/2 cancels.
-    Minimax { sign: &'a Composite, c: f32, exact_outside: bool },
+    Minimax { sign: &'a Composite, c: f64, exact_outside: bool },
 }
 
 impl Max<'_> {
@@ -51,18 +51,20 @@ impl Max<'_> {
                 }
             }
             Self::Minimax { sign, c, exact_outside } => {
-                let (c, half) = (simd.splat_f32s(*c), simd.splat_f32s(0.5));
-                let mut scaled = a;
+                let half = simd.splat_f32s(0.5);
+                let mut differences = a;
                 for i in 0..N {
-                    scaled[i] = simd.mul_f32s(simd.sub_f32s(a[i], b[i]), c);
+                    differences[i] = simd.sub_f32s(a[i], b[i]);
                 }
-                let s = sign.eval(simd, scaled);
+                let half_s = sign.eval(simd, differences, sign.scale(*c), *c);
                 for i in 0..N {
                     let (sum, difference) = (simd.add_f32s(a[i], b[i]), simd.sub_f32s(a[i], b[i]));
-                    max[i] = simd.mul_f32s(simd.mul_add_e_f32s(difference, s[i], sum), half);
+                    max[i] = simd.mul_add_e_f32s(difference, half_s[i], simd.mul_f32s(sum, half));
                     if *exact_outside {
                         let exact = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
-                        max[i] = simd.select_f32s(is_within(simd, scaled[i]), max[i], exact);
+                        let is_within =
+                            is_within(simd, simd.mul_f32s(difference, simd.splat_f32s(*c as f32)));
+                        max[i] = simd.select_f32s(is_within, max[i], exact);
                     }
                 }
             }
@@ -78,10 +80,10 @@ impl Max<'_> {
         let in_a = match self {
             Self::Exact => exact,
             Self::Minimax { sign, c, exact_outside } => {
-                let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c));
-                let (s, slope) = sign.eval_with_derivative(simd, d);
-                let twice = simd.add_f32s(one, simd.mul_add_e_f32s(d, slope, s));
-                let approximate = simd.mul_f32s(twice, simd.splat_f32s(0.5));
+                let d = simd.mul_f32s(simd.sub_f32s(a, b), simd.splat_f32s(*c as f32));
+                let (half_s, half_slope) = sign.eval_with_derivative(simd, simd.sub_f32s(a, b), *c);
+                let approximate =
+                    simd.add_f32s(simd.splat_f32s(0.5), simd.mul_add_e_f32s(d, half_slope, half_s));
                 match *exact_outside {
                     true => simd.select_f32s(is_within(simd, d), approximate, exact),
                     false => approximate,
@@ -368,7 +370,14 @@ impl WithSimd for Tournament<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        in_blocks(simd, self);
+    }
+}
+
+impl InBlocks for Tournament<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd, const N: usize>(mut self, simd: S) {
         let rounds = rounds(self.taps.len());
         if let Some(saved) = self.saved.as_deref_mut() {
             saved.resize(rounds.len(), Default::default());
@@ -381,8 +390,8 @@ impl WithSimd for Tournament<'_, '_> {
             }
             let (a, a_tail) = S::as_mut_simd_f32s(a);
             let (b, b_tail) = S::as_simd_f32s(b);
-            let (a_blocks, a_rest) = a.as_chunks_mut::<UNROLL>();
-            let (b_blocks, b_rest) = b.as_chunks::<UNROLL>();
+            let (a_blocks, a_rest) = a.as_chunks_mut::<N>();
+            let (b_blocks, b_rest) = b.as_chunks::<N>();
             for (a, b) in a_blocks.iter_mut().zip(b_blocks) {
                 *a = self.max.eval(simd, *a, *b);
             }

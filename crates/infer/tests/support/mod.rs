@@ -100,6 +100,8 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
         // Would colour the messages of a pipe, too.
         command.env_remove("CLICOLOR_FORCE").args(arguments).current_dir(self.0.path());
+        // The time in a page.
+        command.env("SOURCE_DATE_EPOCH", "1795541400");
         command
     }
 
