@@ -440,9 +440,9 @@ struct PoolParams {
   Divisor in_height, in_width, by_stride;
   uint32_t kernel;
   float bound;
-  /// What a difference is multiplied by before the sign is taken.
-  float c;
   uint32_t exact_outside;
+  /// What a difference is multiplied by before the sign is taken.
+  T c;
   Composite<T> sign;
 };
 
@@ -478,22 +478,22 @@ struct MinimaxMax {
   APPROX_FN float combine(float a, float b, float s) const {
     const float difference = a - b;
     const float max = fused(difference, 0.5f * s, (a + b) * 0.5f);
-    const bool exact = params.exact_outside != 0 && !is_within(difference * params.c);
+    const bool exact = params.exact_outside != 0 && !is_within(difference * static_cast<float>(params.c));
     return exact ? (b > a ? b : a) : max;
   }
   template <int N>
   APPROX_FN void eval(float (&a)[N], const float (&b)[N]) const {
     T s[N];
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) s[i] = static_cast<T>((a[i] - b[i]) * params.c);
+    for (int i = 0; i < N; i++) s[i] = static_cast<T>(a[i] - b[i]) * params.c;
     sign(params.sign, s);
     APPROX_UNROLL
     for (int i = 0; i < N; i++) a[i] = combine(a[i], b[i], static_cast<float>(s[i]));
   }
   APPROX_FN float eval_with_derivative(float& a, float b) const {
-    const float d = (a - b) * params.c;
+    const float d = (a - b) * static_cast<float>(params.c);
     float s, slope;
-    sign_with_derivative(params.sign, static_cast<T>(d), s, slope);
+    sign_with_derivative(params.sign, static_cast<T>(a - b) * params.c, s, slope);
     const bool exact = params.exact_outside != 0 && !is_within(d);
     const float in_a = exact ? (b > a ? 0.0f : 1.0f) : 0.5f + fused(d, 0.5f * slope, 0.5f * s);
     a = combine(a, b, s);

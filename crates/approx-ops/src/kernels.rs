@@ -164,7 +164,7 @@ impl<T: Real> ActivationParams<T> {
 /// The maximum of two that a pooling is made of.
 pub(crate) struct Maximum<'a> {
     pub(crate) sign: Option<&'a Composite>,
-    pub(crate) c: f32,
+    pub(crate) c: f64,
     pub(crate) exact_outside: bool,
 }
 
@@ -185,8 +185,8 @@ pub(crate) struct PoolParams<T> {
     by_stride: Divisor,
     kernel: u32,
     bound: f32,
-    c: f32,
     exact_outside: u32,
+    c: T,
     sign: CompositeParams<T>,
 }
 
@@ -233,8 +233,8 @@ impl<T: Real> PoolParams<T> {
             by_stride: Divisor::new(stride),
             kernel: spec.kernel() as u32,
             bound,
-            c: max.c,
             exact_outside: max.exact_outside.into(),
+            c: T::rounded(max.c),
             sign: max.sign.map_or(Ok(CompositeParams::empty()), CompositeParams::new)?,
         })
     }

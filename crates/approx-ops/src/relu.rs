@@ -27,8 +27,8 @@ pub fn relu(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
 ///
 /// # Accuracy
 /// In float32, within `2^-alpha / 16 · B` of the float64 composite for all alpha (achieved: 1.4e-6 · B at worst,
-/// docs/numerics.md), on the CPU as on CUDA; with [`Precision::Double`] within 2^-23 · B, which
-/// rounding s and the result to float32 costs. The composite itself is within about
+/// docs/numerics.md), on the CPU as on CUDA; with [`Precision::Double`] within 2^-22 · B: s is
+/// rounded once, and so are the sum and the product behind it. The composite itself is within about
 /// `2^-alpha · B` of `max(x, 0)`.
 ///
 /// A value outside `[-B, B]` gives a meaningless result, and the recorder tells.

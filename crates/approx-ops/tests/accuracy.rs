@@ -81,7 +81,8 @@ fn double_precision_loses_what_rounding_the_result_loses(device: &Device) {
         let relu = MinimaxRelu::new(alpha, 20.0).unwrap().with_precision(Precision::Double);
         let actual = relu.forward(&xs, &RangeRecorder::default()).unwrap();
         let error = largest_difference(&actual, &expected) / 20.0;
-        assert!(error < 2f64.powi(-23), "alpha {alpha}: {error:e} B");
+        // Three roundings, of s(x/B) / 2, of the sum with 1/2 and of the product: each of at most 2^-24 of about B.
+        assert!(error < 2f64.powi(-22), "alpha {alpha}: {error:e} B");
         worst = worst.max(error);
     }
     println!("  relu in float64: at most {worst:.2e} B");

@@ -334,7 +334,7 @@ struct PoolCase {
 /// Params and the end of a kernel's name.
 fn pool_params<T: Real>(
     spec: &PoolSpec,
-    minimax: Option<(&Composite, f32)>,
+    minimax: Option<(&Composite, f64)>,
     bound: f32,
     count: usize,
     input: (usize, usize),
@@ -359,7 +359,7 @@ fn max_pool_agrees_with_golden_values() {
         let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
         let xs: Vec<f32> = x.iter().map(|&x| x as f32).collect();
         let sign = Composite::new(CompositeSign::published(alpha));
-        let c = crate::reference::scale(alpha.epsilon(), bound, &spec) as f32;
+        let c = crate::reference::scale(alpha.epsilon(), bound, &spec);
         let (count, input) = (x_shape[0] * x_shape[1], (x_shape[2], x_shape[3]));
         let single = pool_params::<f32>(&spec, Some((&sign, c)), bound as f32, count, input);
         let double = pool_params::<f64>(&spec, Some((&sign, c)), bound as f32, count, input);
@@ -410,7 +410,7 @@ fn pooling_and_its_gradient_are_those_of_the_cpu() {
         let (kernel, shape) = (spec.kernel(), (2, 3, height, width));
         let xs = numbers(6 * height * width, 8.0);
         let tensor = Tensor::from_slice(&xs, shape, &Device::Cpu).unwrap();
-        let c = crate::reference::scale(alpha.epsilon(), 8.0, &spec) as f32;
+        let c = crate::reference::scale(alpha.epsilon(), 8.0, &spec);
         let minimax = MinimaxMaxPool::from_composite(&nested(7), alpha.epsilon(), 8.0, spec).unwrap();
         for (name, is_minimax) in [("exact", false), ("minimax", true)] {
             let recorder = RangeRecorder::default();
@@ -470,7 +470,7 @@ fn what_is_outside_is_exact_where_it_is_asked_for() {
     let minimax = minimax.unwrap().with_exact_outside();
     let expected = values(&minimax.forward(&tensor, &RangeRecorder::default()).unwrap());
     let sign = Composite::new(&nested(5));
-    let c = crate::reference::scale(alpha.epsilon(), 4.0, &spec) as f32;
+    let c = crate::reference::scale(alpha.epsilon(), 4.0, &spec);
     let mut params = pool_params::<f32>(&spec, Some((&sign, c)), 4.0, 2, (2, 2));
     params.exact_outside = 1;
     let ([actual], range) = host.run("max_pool_minimax_2", (1, 2), &params, &[&xs]);
