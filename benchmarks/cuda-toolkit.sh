@@ -14,12 +14,14 @@ folder=$(cd "$folder" && pwd)
 toolkit=$folder/nvidia/cu13
 driver=$folder/driver
 
+# What is in the target folder already, pip would replace.
 fetch() {
-  python3 -m pip install --quiet --no-deps --target "$folder" --upgrade "$@" >&2
+  python3 -m pip install --quiet --no-deps --target "$@" >&2
 }
 
 if [ ! -e "$folder/toolkit-is-complete" ]; then
-  fetch 'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*' \
+  rm -rf "$folder/nvidia"
+  fetch "$folder" 'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*' \
     'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cublas==13.0.*' 'nvidia-curand==10.4.*'
   chmod +x "$toolkit"/bin/* "$toolkit"/nvvm/bin/*
   ln -sfn lib "$toolkit/lib64"
@@ -39,13 +41,14 @@ if [ ! -e "$folder/toolkit-is-complete" ]; then
   touch "$folder/toolkit-is-complete"
 fi
 if [ "${2:-}" = cudnn ] && [ ! -e "$folder/cudnn-is-complete" ]; then
-  fetch 'nvidia-cudnn-cu13==9.*'
-  for library in "$folder"/nvidia/cudnn/lib/libcudnn*.so.9; do ln -sf "$(basename "$library")" "${library%.9}"; done
+  rm -rf "$folder/cudnn"
+  fetch "$folder/cudnn" 'nvidia-cudnn-cu13==9.*'
+  for library in "$folder"/cudnn/nvidia/cudnn/lib/libcudnn*.so.9; do ln -sf "$(basename "$library")" "${library%.9}"; done
   touch "$folder/cudnn-is-complete"
 fi
 
 libraries=$toolkit/lib
-[ -e "$folder/cudnn-is-complete" ] && libraries=$libraries:$folder/nvidia/cudnn/lib
+[ -e "$folder/cudnn-is-complete" ] && libraries=$libraries:$folder/cudnn/nvidia/cudnn/lib
 cat <<EOF
 export CUDA_PATH='$toolkit' CUDA_HOME='$toolkit' CUDA_COMPUTE_CAP="\${CUDA_COMPUTE_CAP:-90}"
 export PATH='$toolkit/bin':"\$PATH"
