@@ -278,7 +278,7 @@ impl Op {
         let max = match &self.kind {
             Kind::Exact => Maximum { sign: None, c: 0.0, exact_outside: false },
             Kind::Minimax { sign, c, exact_outside } => {
-                Maximum { sign: Some(sign), c: *c as f32, exact_outside: *exact_outside }
+                Maximum { sign: Some(sign), c: *c, exact_outside: *exact_outside }
             }
         };
         let planes = Planes { count: n * c, input: (height, width), output };
