@@ -165,8 +165,9 @@ impl<A: DataArgs> OnDataSet<A> {
     }
 }
 
+/// Where each command's arguments have what all have; `split` where they choose between training and test images.
 macro_rules! data_args {
-    ($($args:ty, $machine:ident $(. $field:ident)?;)*) => {$(
+    ($($args:ty, $machine:ident $(. $field:ident)? $(, $split:ident)?;)*) => {$(
         impl DataArgs for $args {
             fn sources(&self) -> &SourceArgs {
                 &self.sources
@@ -175,6 +176,11 @@ macro_rules! data_args {
             fn machine(&self) -> &MachineArgs {
                 &self.$machine$(.$field)?
             }
+            $(
+                fn split(&self) -> Split {
+                    self.$split.into()
+                }
+            )?
         }
     )*};
 }
@@ -182,31 +188,18 @@ macro_rules! data_args {
 data_args! {
     NetworkArgs, common.machine;
     SweepArgs, machine;
+    CalibrateArgs, machine, split;
+    TuneArgs, machine, split;
 }
 
-/// The same for arguments that choose between training and test images.
-macro_rules! split_args {
-    ($($args:ty),*) => {
-        $(impl DataArgs for $args {
-            fn sources(&self) -> &SourceArgs {
-                &self.sources
-            }
-
-            fn machine(&self) -> &MachineArgs {
-                &self.machine
-            }
-
-            fn split(&self) -> Split {
-                match self.split {
-                    SplitArg::Test => Split::Test,
-                    SplitArg::Train => Split::Train,
-                }
-            }
-        })*
-    };
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Self {
+        match split {
+            SplitArg::Test => Self::Test,
+            SplitArg::Train => Self::Train,
+        }
+    }
 }
-
-split_args!(CalibrateArgs, TuneArgs);
 
 /// Images by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -614,6 +607,19 @@ impl MachineArgs {
     /// Images at a time.
     pub fn batch_size(&self) -> usize {
         self.smaller_batch.get().unwrap_or(self.batch_inf).get()
+    }
+}
+
+impl MachineArgs {
+    /// For what is written into a policy file.
+    pub fn refuse_coefficients(&self) -> anyhow::Result<()> {
+        match &self.coefficients {
+            Some(path) => anyhow::bail!(
+                "--coefficients {}: a policy file names published polynomials only",
+                path.display()
+            ),
+            None => Ok(()),
+        }
     }
 }
 

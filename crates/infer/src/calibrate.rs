@@ -1,6 +1,6 @@
 //! `infer calibrate`: a bound for each activation.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use approx_cli::program::print;
 use approx_eval::calibrate::{calibrated_pass, sketched_pass};
 use approx_eval::output::check_writable;
@@ -13,9 +13,7 @@ use crate::display;
 pub fn calibrate(on: &OnDataSet<CalibrateArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     let backbone = selection.backbone(&args.backbone)?;
-    if let Some(path) = &args.machine.coefficients {
-        bail!("--coefficients {}: a policy file names published polynomials only", path.display());
-    }
+    args.machine.refuse_coefficients()?;
     check_writable(&args.output)?;
     let inputs = selection.open(&[backbone])?;
     let (mut network, weights_file) = inputs.load(&inputs.networks[0])?;

@@ -15,9 +15,7 @@ use crate::display;
 pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     let backbone = selection.backbone(&args.backbone)?;
-    if let Some(path) = &args.machine.coefficients {
-        bail!("--coefficients {}: a policy file names published polynomials only", path.display());
-    }
+    args.machine.refuse_coefficients()?;
     for path in [Some(&args.output), args.front.as_ref()].into_iter().flatten() {
         check_writable(path)?;
     }
