@@ -3,8 +3,7 @@
 //! Loops over `0..N` and not closures: a closure handed to `array::map` is not compiled with the vector
 //! instructions of its surroundings, and each operation in it becomes a call.
 
-use minimax_coeffs::adapted::Pair;
-use minimax_coeffs::{AdaptedForm, CompositeSign, NestedForm};
+use minimax_coeffs::{AdaptedForm, CompositeSign, NestedForm, adapted};
 use pulp::{Simd, bytemuck};
 
 use crate::activation::Precision;
@@ -43,15 +42,16 @@ struct Adapted {
     minus_centre: f32,
     /// Coefficients from the last but one to the first.
     core: Vec<f32>,
-    pairs: Vec<Factors>,
+    groups: Vec<Group>,
 }
 
-/// Two quadratic factors in `w = (s + shift)²`, where `s` is the core's argument.
+/// Quadratic factors with the same `u`.
 #[derive(Debug, Clone)]
-struct Factors {
-    shift: f32,
-    /// Each `(w + minus_root) · … + value`.
-    steps: [[f32; 2]; 2],
+struct Group {
+    /// How often `s` is added to the `u` of the group before: −1, 0 or 1 times.
+    shift: i32,
+    /// What is added to `u`, and then what is added to the product.
+    steps: Vec<[f32; 2]>,
 }
 
 impl Composite {
@@ -242,14 +242,14 @@ impl Nested {
 
 impl Adapted {
     fn new(form: &AdaptedForm) -> Self {
-        let factors = |pair: &Pair| Factors {
-            shift: (form.centre() - pair.centre) as f32,
-            steps: pair.steps.map(|step| [-step.root as f32, step.value as f32]),
+        let group = |steps: &[adapted::Step]| Group {
+            shift: steps[0].shift,
+            steps: steps.iter().map(|step| [-step.root as f32, step.value as f32]).collect(),
         };
         Self {
             minus_centre: -form.centre() as f32,
             core: form.core().iter().rev().map(|&c| c as f32).collect(),
-            pairs: form.pairs().iter().map(factors).collect(),
+            groups: form.steps().chunk_by(|_, next| next.shift == 0).map(group).collect(),
         }
     }
 
@@ -272,43 +272,34 @@ impl Adapted {
                 g[i] = simd.mul_add_e_f32s(g[i], s[i], c);
             }
         }
-        // The first pair has the core's centre.
-        if let Some((first, others)) = self.pairs.split_first() {
-            g = first.apply(simd, g, s);
-            for pair in others {
-                let shift = simd.splat_f32s(pair.shift);
-                let mut shifted = s;
-                for s in &mut shifted {
-                    *s = simd.add_f32s(*s, shift);
+        let mut u = s;
+        for u in &mut u {
+            *u = simd.mul_f32s(*u, *u);
+        }
+        for group in &self.groups {
+            if group.shift > 0 {
+                for i in 0..N {
+                    u[i] = simd.add_f32s(u[i], s[i]);
                 }
-                g = pair.apply(simd, g, shifted);
+            } else if group.shift < 0 {
+                for i in 0..N {
+                    u[i] = simd.sub_f32s(u[i], s[i]);
+                }
+            }
+            for &[minus_root, value] in &group.steps {
+                let (minus_root, value) = (simd.splat_f32s(minus_root), simd.splat_f32s(value));
+                // All sums first: so the multiply-adds that wait for each other have more between them.
+                let mut factor = u;
+                for factor in &mut factor {
+                    *factor = simd.add_f32s(*factor, minus_root);
+                }
+                for i in 0..N {
+                    g[i] = simd.mul_add_e_f32s(g[i], factor[i], value);
+                }
             }
         }
         for i in 0..N {
             g[i] = simd.mul_f32s(v[i], g[i]);
-        }
-        g
-    }
-}
-
-impl Factors {
-    /// `g` times both factors, with what is added after each.
-    #[inline(always)]
-    fn apply<S: Simd, const N: usize>(&self, simd: S, g: [S::f32s; N], s: [S::f32s; N]) -> [S::f32s; N] {
-        let (mut g, mut w) = (g, s);
-        for w in &mut w {
-            *w = simd.mul_f32s(*w, *w);
-        }
-        for [minus_root, value] in self.steps {
-            let (minus_root, value) = (simd.splat_f32s(minus_root), simd.splat_f32s(value));
-            // All sums first: so the multiply-adds that wait for each other have more between them.
-            let mut factor = w;
-            for factor in &mut factor {
-                *factor = simd.add_f32s(*factor, minus_root);
-            }
-            for i in 0..N {
-                g[i] = simd.mul_add_e_f32s(g[i], factor[i], value);
-            }
         }
         g
     }
