@@ -20,8 +20,9 @@ pub(super) const BLOCK: usize = 16;
 pub(super) const TASK_PIXELS: usize = 84;
 /// Bytes that a gradient of weights takes from the batch at a time, so that they stay in the cache.
 pub(super) const PORTION_BYTES: usize = 4 << 20;
-/// Numbers of the result that are finished at once.
-const PIECE: usize = 2048;
+/// Numbers of the result that are finished at once: a multiple of the blocks of activations at every level
+/// ([`in_blocks`](super::in_blocks)).
+const PIECE: usize = 2016;
 
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,15 +28,56 @@ pub(crate) trait InBlocks {
     fn run<S: Simd, const N: usize>(self, simd: S);
 }
 
-/// Runs a loop that waits for one multiply-add after the other in as large blocks as there are registers for. Without
-/// vectors, a block is what the compiler makes some of.
+/// Runs a loop that waits for one multiply-add after the other in as large blocks as there are registers for: with 16 of
+/// them a few more than fit, which costs less than waiting. Without vectors, a block is what the compiler makes some of.
 #[inline(always)]
 pub(crate) fn in_blocks<S: Simd>(simd: S, op: impl InBlocks) {
-    match (S::F32_LANES, S::REGISTER_COUNT) {
-        (1, _) => op.run::<S, 16>(simd),
-        (_, 32..) => op.run::<S, 6>(simd),
-        _ => op.run::<S, UNROLL>(simd),
+    match S::F32_LANES {
+        1 => op.run::<S, 16>(simd),
+        _ => op.run::<S, 6>(simd),
     }
+}
+
+/// `if_true` in the lanes of `mask`, else `if_false`. pulp's function for float32 is not always inlined, and a call in the
+/// inner loop made exact max-pooling 4 times slower with AVX2.
+#[inline(always)]
+pub(crate) fn select<S: Simd>(simd: S, mask: S::m32s, if_true: S::f32s, if_false: S::f32s) -> S::f32s {
+    let (if_true, if_false) = (simd.transmute_u32s_f32s(if_true), simd.transmute_u32s_f32s(if_false));
+    simd.transmute_f32s_u32s(simd.select_u32s(mask, if_true, if_false))
+}
+
+/// The bits of `|x|`. Without the sign bit, float32 and its bits have the same order, and NaN is above infinity.
+#[inline(always)]
+fn abs_bits<S: Simd>(simd: S, x: S::f32s) -> S::u32s {
+    simd.and_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x7fff_ffff))
+}
+
+/// Whether `|x| ≤ 1`.
+#[inline(always)]
+pub(crate) fn is_within_one<S: Simd>(simd: S, x: S::f32s) -> S::m32s {
+    simd.less_than_or_equal_f32s(simd.transmute_f32s_u32s(abs_bits(simd, x)), simd.splat_f32s(1.0))
+}
+
+/// What is left behind the last whole block, filled up: one block costs less than a few vectors one by one, each of which
+/// waits for itself.
+#[inline(always)]
+pub(crate) fn last_block<S: Simd, const N: usize>(simd: S, rest: &[S::f32s], tail: &[f32]) -> [S::f32s; N] {
+    let mut block = [simd.splat_f32s(0.0); N];
+    block[..rest.len()].copy_from_slice(rest);
+    block[rest.len()] = simd.partial_load_f32s(tail);
+    block
+}
+
+/// Writes the block to where [`last_block`] took it from.
+#[inline(always)]
+pub(crate) fn store_last_block<S: Simd, const N: usize>(
+    simd: S,
+    block: [S::f32s; N],
+    rest: &mut [S::f32s],
+    tail: &mut [f32],
+) {
+    rest.copy_from_slice(&block[..rest.len()]);
+    simd.partial_store_f32s(tail, block[rest.len()]);
 }
 
 /// Float32 storage as a slice.
@@ -107,8 +148,7 @@ pub(crate) fn contiguous(values: &[f32], layout: &Layout) -> Vec<f32> {
     elements
 }
 
-/// The largest `|x|`; NaN if there is one. Without the sign bit, float32 and its bits have the same order, and NaN
-/// is above infinity: so NaN is never lost.
+/// The largest `|x|`; NaN if there is one: it is the largest of [`abs_bits`].
 pub(crate) fn max_abs(values: &[f32]) -> f32 {
     f32::from_bits(SimdLevel::current().run(MaxAbsBits(values)))
 }
@@ -120,20 +160,19 @@ impl WithSimd for MaxAbsBits<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> u32 {
-        let bits = |x: S::f32s| simd.and_u32s(simd.transmute_u32s_f32s(x), simd.splat_u32s(0x7fff_ffff));
         let (vectors, tail) = S::as_simd_f32s(self.0);
         // Several running maxima, so that one comparison does not wait for the other.
         let mut max = [simd.splat_u32s(0); UNROLL];
         let (blocks, rest) = vectors.as_chunks::<UNROLL>();
         for block in blocks {
             for (max, &x) in max.iter_mut().zip(block) {
-                let x = bits(x);
+                let x = abs_bits(simd, x);
                 *max = simd.select_u32s(simd.greater_than_u32s(x, *max), x, *max);
             }
         }
         let rest = rest.iter().copied().chain([simd.partial_load_f32s(tail)]);
         for x in rest {
-            let x = bits(x);
+            let x = abs_bits(simd, x);
             max[0] = simd.select_u32s(simd.greater_than_u32s(x, max[0]), x, max[0]);
         }
         let lanes: &[u32] = bytemuck::cast_slice(&max);
