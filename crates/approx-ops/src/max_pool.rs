@@ -11,7 +11,7 @@ use crate::cpu::pool::{Max, Pooling};
 use crate::cpu::{as_f32, dense};
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::elementwise::{dense_channels_last, for_device};
+use crate::elementwise::for_device;
 use crate::error::{OpError, Result, check_bound, check_dtype};
 #[cfg(feature = "cuda")]
 use crate::kernels::{CompositeParams, Maximum, Planes};
@@ -235,7 +235,7 @@ impl Kind {
         })
     }
 
-    /// The op and what it takes: a channels-last image as `[N, H, W, C]`, so that it stays so.
+    /// The op and what it takes: on the CPU, `[N, H, W, C]`.
     fn op(self, xs: &Tensor, spec: PoolSpec, bound: f32) -> Result<(Op, Tensor)> {
         check_dtype(self.name(), xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
@@ -246,10 +246,10 @@ impl Kind {
         {
             CompositeParams::<f32>::new(sign)?;
         }
-        let dense = if xs.device().is_cpu() { dense_channels_last(xs)? } else { None };
-        let (shape, channels_last) = ([n, c, height, width], dense.is_some());
-        let op = Op { kind: self, spec, bound, shape, output, channels_last };
-        Ok((op, dense.map_or_else(|| for_device(xs), Ok)?))
+        let channels_last = xs.device().is_cpu();
+        let dense = if channels_last { xs.permute((0, 2, 3, 1))?.contiguous()? } else { xs.contiguous()? };
+        let op = Op { kind: self, spec, bound, shape: [n, c, height, width], output, channels_last };
+        Ok((op, dense))
     }
 }
 
@@ -261,7 +261,7 @@ struct Op {
     /// `[N, C, H, W]`.
     shape: [usize; 4],
     output: (usize, usize),
-    /// Whether it takes and gives `[N, H, W, C]`.
+    /// Whether it takes and gives `[N, H, W, C]`, as on the CPU.
     channels_last: bool,
 }
 
@@ -295,20 +295,10 @@ impl CustomOp1 for Forward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let Forward(op, recorder) = self;
-        let values = as_f32(storage)?;
-        let ([n, c, ..], (height, width)) = (op.shape, op.output);
-        let (outputs, range, shape) = match layout.contiguous_offsets() {
-            Some((start, end)) if op.channels_last => {
-                let (outputs, range) = op.pooling().forward_channels_last(&values[start..end]);
-                (outputs, range, (n, height, width, c))
-            }
-            _ => {
-                let (outputs, range) = op.pooling().forward(values, layout);
-                (outputs, range, (n, c, height, width))
-            }
-        };
+        let (outputs, range) = op.pooling().forward(&dense(as_f32(storage)?, layout));
         recorder.record(range);
-        Ok((CpuStorage::F32(outputs), Shape::from(shape)))
+        let ([n, c, ..], (height, width)) = (op.shape, op.output);
+        Ok((CpuStorage::F32(outputs), Shape::from((n, height, width, c))))
     }
 
     #[cfg(feature = "cuda")]
@@ -343,10 +333,7 @@ impl CustomOp2 for Backward {
         gradients_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (inputs, gradients) = (as_f32(inputs)?, dense(as_f32(gradients)?, gradients_layout));
-        let result = match self.0.channels_last {
-            true => self.0.pooling().backward_channels_last(&dense(inputs, inputs_layout), &gradients),
-            false => self.0.pooling().backward(inputs, inputs_layout, &gradients),
-        };
+        let result = self.0.pooling().backward(&dense(inputs, inputs_layout), &gradients);
         Ok((CpuStorage::F32(result), inputs_layout.shape().clone()))
     }
 

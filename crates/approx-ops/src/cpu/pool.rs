@@ -1,24 +1,24 @@
-//! Max-pooling as a tournament over gathered windows.
+//! Max-pooling as a tournament, of images that are channels-last.
 //!
-//! Layout: a task takes some rows of the output, of any number of images and channels, and copies tap `k` of
-//! each of their windows into the buffer `taps[k]`, so that the tournament is arithmetic on a few long
-//! contiguous buffers, whatever the stride and however small the image.
+//! Layout: each input row is copied once, with its padding, into a buffer for each column phase: those of columns
+//! 0, stride, 2 stride, …, of 1, 1 + stride, … and so on. Then tap k of all windows of an output row is one contiguous
+//! stretch of one of these buffers, whatever the stride, and a round of the tournament is arithmetic on two stretches.
+//! Rows are kept from one output row to the next, and so are the rounds between two taps of the same row.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::Composite;
-use super::{InBlocks, build, in_blocks};
+use super::{InBlocks, build, in_blocks, is_within_one, last_block, select, store_last_block};
 use crate::max_pool::PoolSpec;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
-/// Outputs a task computes, about: 9 buffers of them stay in the core's own cache.
-const OUTPUTS_PER_TASK: usize = 2048;
+/// Outputs a task computes, about: enough rows that the first ones, which nothing was kept from, do not weigh.
+const OUTPUTS_PER_TASK: usize = 1 << 16;
 
 /// Which maximum of two.
 #[derive(Clone, Copy)]
@@ -45,9 +45,9 @@ impl Max<'_> {
         match self {
             Self::Exact => {
                 for i in 0..N {
-                    max[i] = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
+                    max[i] = select(simd, simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
                     // NaN differs from itself.
-                    max[i] = simd.select_f32s(simd.equal_f32s(b[i], b[i]), max[i], b[i]);
+                    max[i] = select(simd, simd.equal_f32s(b[i], b[i]), max[i], b[i]);
                 }
             }
             Self::Minimax { sign, c, exact_outside } => {
@@ -61,10 +61,10 @@ impl Max<'_> {
                     let (sum, difference) = (simd.add_f32s(a[i], b[i]), simd.sub_f32s(a[i], b[i]));
                     max[i] = simd.mul_add_e_f32s(difference, half_s[i], simd.mul_f32s(sum, half));
                     if *exact_outside {
-                        let exact = simd.select_f32s(simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
+                        let exact = select(simd, simd.greater_than_f32s(b[i], a[i]), b[i], a[i]);
                         let is_within =
-                            is_within(simd, simd.mul_f32s(difference, simd.splat_f32s(*c as f32)));
-                        max[i] = simd.select_f32s(is_within, max[i], exact);
+                            is_within_one(simd, simd.mul_f32s(difference, simd.splat_f32s(*c as f32)));
+                        max[i] = select(simd, is_within, max[i], exact);
                     }
                 }
             }
@@ -76,7 +76,7 @@ impl Max<'_> {
     #[inline(always)]
     fn derivatives<S: Simd>(&self, simd: S, a: S::f32s, b: S::f32s) -> (S::f32s, S::f32s) {
         let one = simd.splat_f32s(1.0);
-        let exact = simd.select_f32s(simd.greater_than_f32s(b, a), simd.splat_f32s(0.0), one);
+        let exact = select(simd, simd.greater_than_f32s(b, a), simd.splat_f32s(0.0), one);
         let in_a = match self {
             Self::Exact => exact,
             Self::Minimax { sign, c, exact_outside } => {
@@ -85,19 +85,13 @@ impl Max<'_> {
                 let approximate =
                     simd.add_f32s(simd.splat_f32s(0.5), simd.mul_add_e_f32s(d, half_slope, half_s));
                 match *exact_outside {
-                    true => simd.select_f32s(is_within(simd, d), approximate, exact),
+                    true => select(simd, is_within_one(simd, d), approximate, exact),
                     false => approximate,
                 }
             }
         };
         (in_a, simd.sub_f32s(one, in_a))
     }
-}
-
-/// Whether `|d| ≤ 1`.
-#[inline(always)]
-fn is_within<S: Simd>(simd: S, d: S::f32s) -> S::m32s {
-    simd.less_than_or_equal_f32s(simd.abs_f32s(d), simd.splat_f32s(1.0))
 }
 
 /// Who plays whom, in order; the first of each pair takes the winner's place, and tap 0 wins in the end.
@@ -111,10 +105,30 @@ fn rounds(taps: usize) -> &'static [(usize, usize)] {
 
 thread_local! {
     /// Kept from task to task, so that nothing is allocated in the steady state.
-    static TAPS: RefCell<Vec<Vec<f32>>> = RefCell::default();
+    static ROWS: RefCell<Rows> = RefCell::default();
 }
 
-/// A batch of images and how it is pooled.
+/// The input rows of a window, and what belongs to them.
+#[derive(Default)]
+struct Rows {
+    /// Row `y` is in place `y % kernel`.
+    rows: [Row; 3],
+    winners: [Vec<f32>; 3],
+}
+
+/// An input row.
+#[derive(Default)]
+struct Row {
+    /// Image and row, counted from the first row of padding; `None` if it is from an earlier task.
+    place: Option<(usize, usize)>,
+    /// For each phase, the columns of that phase, those of the padding too.
+    columns: Vec<Vec<f32>>,
+    /// The winners between the first two taps.
+    left: Vec<f32>,
+    has_left: bool,
+}
+
+/// A batch of images, `[N, H, W, C]`, contiguous, and how it is pooled.
 pub(crate) struct Pooling<'a> {
     pub(crate) spec: PoolSpec,
     pub(crate) max: Max<'a>,
@@ -126,61 +140,115 @@ pub(crate) struct Pooling<'a> {
 }
 
 impl Pooling<'_> {
-    fn planes(&self) -> usize {
-        self.shape[0] * self.shape[1]
-    }
-
-    /// The pooled images, `[N, C, *output]`, and the range of the whole input.
-    pub(crate) fn forward(&self, values: &[f32], layout: &Layout) -> (Vec<f32>, RangeStats) {
-        let (height, width) = self.output;
-        self.play(self.planes() * height, width, |rows, taps| {
-            self.gather(values, layout, rows.clone(), taps);
-            self.measure(values, layout, rows)
-        })
-    }
-
-    /// As [`Pooling::forward`] where `values` are `[N, H, W, C]`, contiguous, and so is the result.
-    pub(crate) fn forward_channels_last(&self, values: &[f32]) -> (Vec<f32>, RangeStats) {
+    /// The pooled images, `[N, *output, C]`, and the range of the whole input.
+    pub(crate) fn forward(&self, values: &[f32]) -> (Vec<f32>, RangeStats) {
         let [images, channels, height, width] = self.shape;
         let (out_height, out_width) = self.output;
-        self.play(images * out_height, out_width * channels, |rows, taps| {
-            self.gather_channels_last(values, rows.clone(), taps);
-            let of_row = |row: usize| {
-                let (image, own) = (row / out_height * height, self.own_rows(row % out_height));
-                let place = |y: usize| (image + y) * width * channels;
-                RangeStats::of(&values[place(own.start)..place(own.end)], self.bound)
-            };
-            rows.map(of_row).fold(RangeStats::default(), RangeStats::merge)
-        })
-    }
-
-    /// Plays the tournaments of `count` rows of `row` outputs. `fill` gathers the taps of some rows and gives the
-    /// range of the input that belongs to them.
-    fn play(
-        &self,
-        count: usize,
-        row: usize,
-        fill: impl Fn(Range<usize>, &mut Vec<Vec<f32>>) -> RangeStats + Sync,
-    ) -> (Vec<f32>, RangeStats) {
-        if count * row == 0 {
+        let row = out_width * channels;
+        if images * row == 0 {
             return (Vec::new(), RangeStats::default());
         }
-        let rows_per_task = OUTPUTS_PER_TASK.div_ceil(row);
-        let (outputs, ranges) = build(count * row, rows_per_task * row, |start, outputs| {
-            let first = start / row;
-            TAPS.with_borrow_mut(|taps| {
-                let range = fill(first..first + outputs.len() / row, taps);
-                let tournament = Tournament { max: self.max, taps: taps.as_mut_slice(), saved: None };
-                SimdLevel::current().run(tournament);
-                outputs.copy_from_slice(&taps[0]);
+        let fair = (images * out_height).div_ceil(rayon::current_num_threads());
+        let rows_per_task = OUTPUTS_PER_TASK.div_ceil(row).min(fair);
+        let (outputs, ranges) = build(images * out_height * row, rows_per_task * row, |start, outputs| {
+            ROWS.with_borrow_mut(|rows| {
+                rows.rows.iter_mut().for_each(|row| row.place = None);
+                let mut range = RangeStats::default();
+                for (i, outputs) in outputs.chunks_exact_mut(row).enumerate() {
+                    let (image, out_y) = ((start / row + i) / out_height, (start / row + i) % out_height);
+                    let own = self.own_rows(out_y);
+                    let place = |y: usize| (image * height + y) * width * channels;
+                    range =
+                        range.merge(RangeStats::of(&values[place(own.start)..place(own.end)], self.bound));
+                    self.play(values, (image, out_y), rows, outputs);
+                }
                 range
             })
         });
         (outputs, ranges.into_iter().fold(RangeStats::default(), RangeStats::merge))
     }
 
-    /// As [`Pooling::gather`], of `[N, H, W, C]`.
-    fn gather_channels_last(&self, values: &[f32], rows: Range<usize>, taps: &mut Vec<Vec<f32>>) {
+    /// Plays the tournaments of one output row, in the order of [`rounds`].
+    fn play(
+        &self,
+        values: &[f32],
+        (image, out_y): (usize, usize),
+        Rows { rows, winners }: &mut Rows,
+        outputs: &mut [f32],
+    ) {
+        let kernel = self.spec.kernel();
+        let len = outputs.len();
+        let is_shared = self.spec.stride() == 1 && kernel == 3;
+        for tap_y in 0..kernel {
+            let y = out_y * self.spec.stride() + tap_y;
+            let row = &mut rows[y % kernel];
+            if row.place != Some((image, y)) {
+                self.copy_row(values, (image, y), row);
+            }
+            // In the middle row of three the last two taps play: with stride 1, the first two of the next column.
+            if !row.has_left && (tap_y != 1 || kernel == 2 || is_shared) {
+                let len = if is_shared { len + self.shape[1] } else { len };
+                let mut left = std::mem::take(&mut row.left);
+                self.round(self.tap(row, 0, len), self.tap(row, 1, len), resized(&mut left, len));
+                (row.left, row.has_left) = (left, true);
+            }
+        }
+        let row = |tap_y: usize| &rows[(out_y * self.spec.stride() + tap_y) % kernel];
+        if kernel == 2 {
+            self.round(&row(0).left, &row(1).left, outputs);
+            return;
+        }
+        let [first, second, third] = winners.each_mut().map(|winners| resized(winners, len));
+        self.round(self.tap(row(0), 2, len), self.tap(row(1), 0, len), first);
+        self.round(&row(0).left[..len], first, second);
+        match is_shared {
+            true => self.round(&row(1).left[self.shape[1]..], &row(2).left[..len], first),
+            false => {
+                self.round(self.tap(row(1), 1, len), self.tap(row(1), 2, len), third);
+                self.round(third, &row(2).left, first);
+            }
+        }
+        self.round(second, first, third);
+        self.round(third, self.tap(row(2), 2, len), outputs);
+    }
+
+    /// The larger ones of `a` and `b`.
+    fn round(&self, a: &[f32], b: &[f32], winners: &mut [f32]) {
+        SimdLevel::current().run(Round { max: self.max, a, b, winners });
+    }
+
+    /// The first `len` numbers of tap column `tap_x` of the windows in this row.
+    fn tap<'r>(&self, row: &'r Row, tap_x: usize, len: usize) -> &'r [f32] {
+        let stride = self.spec.stride();
+        &row.columns[tap_x % stride][tap_x / stride * self.shape[1]..][..len]
+    }
+
+    /// Copies row `y` of an image, where row 0 is the first one of the padding.
+    fn copy_row(&self, values: &[f32], (image, y): (usize, usize), row: &mut Row) {
+        let [_, channels, height, width] = self.shape;
+        let (stride, padding, kernel) = (self.spec.stride(), self.spec.padding(), self.spec.kernel());
+        (row.place, row.has_left) = (Some((image, y)), false);
+        row.columns.resize(stride.min(kernel), Vec::new());
+        let input = y.checked_sub(padding).filter(|y| *y < height).map(|y| {
+            let start = (image * height + y) * width * channels;
+            &values[start..start + width * channels]
+        });
+        for (phase, buffer) in row.columns.iter_mut().enumerate() {
+            // As many as the windows reach.
+            let columns = self.output.1 + (kernel - 1 - phase) / stride;
+            buffer.clear();
+            for column in 0..columns {
+                let x = (column * stride + phase).checked_sub(padding).filter(|x| *x < width);
+                match x.and_then(|x| input?.get(x * channels..(x + 1) * channels)) {
+                    Some(pixel) => buffer.extend_from_slice(pixel),
+                    None => buffer.resize(buffer.len() + channels, self.max.padding_value()),
+                }
+            }
+        }
+    }
+
+    /// Fills `taps[k]` with tap `k` of each window of these output rows.
+    fn gather(&self, values: &[f32], rows: Range<usize>, taps: &mut Vec<Vec<f32>>) {
         let [_, channels, height, width] = self.shape;
         let (out_height, out_width) = self.output;
         let kernel = self.spec.kernel();
@@ -206,76 +274,27 @@ impl Pooling<'_> {
         }
     }
 
-    /// The gradient of the input, `[N, C, H, W]`, from that of the output.
-    pub(crate) fn backward(&self, values: &[f32], layout: &Layout, output_gradients: &[f32]) -> Vec<f32> {
-        let [_, _, height, width] = self.shape;
-        let (out_height, out_width) = self.output;
-        let sizes = [height * width, out_height * out_width];
-        self.play_back(output_gradients, self.planes(), sizes, 1, |plane, taps| {
-            self.gather(values, layout, plane * out_height..(plane + 1) * out_height, taps);
-        })
-    }
-
-    /// As [`Pooling::backward`] where all are `[N, H, W, C]`.
-    pub(crate) fn backward_channels_last(&self, values: &[f32], output_gradients: &[f32]) -> Vec<f32> {
+    /// The gradient of the input, `[N, H, W, C]`, from that of the output.
+    pub(crate) fn backward(&self, values: &[f32], output_gradients: &[f32]) -> Vec<f32> {
         let [images, channels, height, width] = self.shape;
         let (out_height, out_width) = self.output;
-        let sizes = [height * width * channels, out_height * out_width * channels];
-        self.play_back(output_gradients, images, sizes, channels, |image, taps| {
-            self.gather_channels_last(values, image * out_height..(image + 1) * out_height, taps);
-        })
-    }
-
-    /// Plays the tournaments of `count` planes or images backwards. `sizes` are those of a plane or image of the input
-    /// and of the output, with `channels` numbers a pixel.
-    fn play_back(
-        &self,
-        output_gradients: &[f32],
-        count: usize,
-        [input, output]: [usize; 2],
-        channels: usize,
-        fill: impl Fn(usize, &mut Vec<Vec<f32>>) + Sync,
-    ) -> Vec<f32> {
-        let mut gradients = vec![0.0; count * input];
+        let (input, output) = (height * width * channels, out_height * out_width * channels);
+        let mut gradients = vec![0.0; images * input];
         if gradients.is_empty() {
             return gradients;
         }
         gradients.par_chunks_mut(input).zip(output_gradients.par_chunks(output)).enumerate().for_each_init(
             || (Vec::new(), Vec::new()),
-            |(taps, saved), (i, (gradients, output_gradients))| {
-                fill(i, taps);
+            |(taps, saved), (image, (gradients, output_gradients))| {
+                self.gather(values, image * out_height..(image + 1) * out_height, taps);
                 let level = SimdLevel::current();
-                level.run(Tournament { max: self.max, taps: taps.as_mut_slice(), saved: Some(&mut *saved) });
+                level.run(Tournament { max: self.max, taps: taps.as_mut_slice(), saved });
                 taps[0].copy_from_slice(output_gradients);
                 level.run(TournamentGradient { max: self.max, taps: taps.as_mut_slice(), saved });
-                self.scatter(taps, gradients, channels);
+                self.scatter(taps, gradients);
             },
         );
         gradients
-    }
-
-    /// The range of the input rows that belong to these output rows; each input row belongs to one.
-    fn measure(&self, values: &[f32], layout: &Layout, rows: Range<usize>) -> RangeStats {
-        let [_, channels, _, width] = self.shape;
-        let (out_height, _) = self.output;
-        let mut buffer = Vec::new();
-        let mut range = RangeStats::default();
-        for row in rows {
-            let (plane, out_y) = (row / out_height, row % out_height);
-            for y in self.own_rows(out_y) {
-                let start = offset(layout, plane / channels, plane % channels, y);
-                let stats = match layout.stride()[3] {
-                    1 => RangeStats::of(&values[start..start + width], self.bound),
-                    stride => {
-                        buffer.clear();
-                        buffer.extend((0..width).map(|x| values[start + x * stride]));
-                        RangeStats::of(&buffer, self.bound)
-                    }
-                };
-                range = range.merge(stats);
-            }
-        }
-        range
     }
 
     /// The input rows that are measured with output row `out_y`: each is with one.
@@ -286,38 +305,9 @@ impl Pooling<'_> {
         first..end
     }
 
-    /// Fills `taps[k]` with tap `k` of each window of these output rows.
-    fn gather(&self, values: &[f32], layout: &Layout, rows: Range<usize>, taps: &mut Vec<Vec<f32>>) {
-        let [_, channels, ..] = self.shape;
-        let (out_height, out_width) = self.output;
-        let kernel = self.spec.kernel();
-        let stride = layout.stride()[3];
-        let padding = self.max.padding_value();
-        taps.resize(kernel * kernel, Vec::new());
-        for (k, tap) in taps.iter_mut().enumerate() {
-            tap.clear();
-            let valid = self.valid_columns(k % kernel);
-            for row in rows.clone() {
-                let (plane, out_y) = (row / out_height, row % out_height);
-                let Some(y) = self.input_row(out_y, k / kernel) else {
-                    tap.resize(tap.len() + out_width, padding);
-                    continue;
-                };
-                let start = offset(layout, plane / channels, plane % channels, y);
-                tap.resize(tap.len() + valid.start, padding);
-                if !valid.is_empty() {
-                    let x = valid.start * self.spec.stride() + k % kernel - self.spec.padding();
-                    let columns = values[start + x * stride..].iter().step_by(self.spec.stride() * stride);
-                    tap.extend(columns.take(valid.len()));
-                }
-                tap.resize(tap.len() + out_width - valid.end, padding);
-            }
-        }
-    }
-
-    /// Adds the gradients of each window's taps to those of one plane or image, with `channels` numbers a pixel.
-    fn scatter(&self, taps: &[Vec<f32>], gradients: &mut [f32], channels: usize) {
-        let [.., width] = self.shape;
+    /// Adds the gradients of each window's taps to those of one image.
+    fn scatter(&self, taps: &[Vec<f32>], gradients: &mut [f32]) {
+        let [_, channels, _, width] = self.shape;
         let (out_height, out_width) = self.output;
         let kernel = self.spec.kernel();
         for (k, tap) in taps.iter().enumerate() {
@@ -353,20 +343,21 @@ impl Pooling<'_> {
     }
 }
 
-/// Where row `y` of an image's channel begins in the storage.
-fn offset(layout: &Layout, image: usize, channel: usize, y: usize) -> usize {
-    let stride = layout.stride();
-    layout.start_offset() + image * stride[0] + channel * stride[1] + y * stride[2]
+/// `len` numbers to write over.
+fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
 }
 
-/// Plays the tournament; the winners end up in `taps[0]`. Each round's players are kept in `saved` if given.
-struct Tournament<'a, 'b> {
+/// A round of many tournaments.
+struct Round<'a> {
     max: Max<'a>,
-    taps: &'b mut [Vec<f32>],
-    saved: Option<&'b mut Vec<[Vec<f32>; 2]>>,
+    a: &'a [f32],
+    b: &'a [f32],
+    winners: &'a mut [f32],
 }
 
-impl WithSimd for Tournament<'_, '_> {
+impl WithSimd for Round<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -375,32 +366,42 @@ impl WithSimd for Tournament<'_, '_> {
     }
 }
 
-impl InBlocks for Tournament<'_, '_> {
+impl InBlocks for Round<'_> {
     #[inline(always)]
-    fn run<S: Simd, const N: usize>(mut self, simd: S) {
-        let rounds = rounds(self.taps.len());
-        if let Some(saved) = self.saved.as_deref_mut() {
-            saved.resize(rounds.len(), Default::default());
+    fn run<S: Simd, const N: usize>(self, simd: S) {
+        let Round { max, a, b, winners } = self;
+        let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+        let (winners, winners_tail) = S::as_mut_simd_f32s(winners);
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<N>(), b.as_chunks::<N>());
+        let (winners, rest) = winners.as_chunks_mut::<N>();
+        for ((winners, a), b) in winners.iter_mut().zip(a).zip(b) {
+            *winners = max.eval(simd, *a, *b);
         }
-        for (round, &(first, second)) in rounds.iter().enumerate() {
-            let [a, b] = self.taps.get_disjoint_mut([first, second]).expect("a tap does not play itself");
-            if let Some(saved) = self.saved.as_deref_mut() {
-                saved[round][0].clone_from(a);
-                saved[round][1].clone_from(b);
-            }
-            let (a, a_tail) = S::as_mut_simd_f32s(a);
-            let (b, b_tail) = S::as_simd_f32s(b);
-            let (a_blocks, a_rest) = a.as_chunks_mut::<N>();
-            let (b_blocks, b_rest) = b.as_chunks::<N>();
-            for (a, b) in a_blocks.iter_mut().zip(b_blocks) {
-                *a = self.max.eval(simd, *a, *b);
-            }
-            for (a, b) in a_rest.iter_mut().zip(b_rest) {
-                [*a] = self.max.eval(simd, [*a], [*b]);
-            }
-            let (a, b) = (simd.partial_load_f32s(a_tail), simd.partial_load_f32s(b_tail));
-            let [winner] = self.max.eval(simd, [a], [b]);
-            simd.partial_store_f32s(a_tail, winner);
+        if !rest.is_empty() || !winners_tail.is_empty() {
+            let (a, b) = (last_block(simd, a_rest, a_tail), last_block(simd, b_rest, b_tail));
+            store_last_block(simd, max.eval::<S, N>(simd, a, b), rest, winners_tail);
+        }
+    }
+}
+
+/// Plays the tournament; the winners end up in `taps[0]`, and each round's players in `saved`.
+struct Tournament<'a, 'b> {
+    max: Max<'a>,
+    taps: &'b mut [Vec<f32>],
+    saved: &'b mut Vec<[Vec<f32>; 2]>,
+}
+
+impl WithSimd for Tournament<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rounds = rounds(self.taps.len());
+        self.saved.resize(rounds.len(), Default::default());
+        for (&(first, second), [a, b]) in rounds.iter().zip(self.saved) {
+            a.clone_from(&self.taps[first]);
+            b.clone_from(&self.taps[second]);
+            in_blocks(simd, Round { max: self.max, a, b, winners: &mut self.taps[first] });
         }
     }
 }
