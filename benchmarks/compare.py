@@ -4,7 +4,8 @@
 For each backbone, in turn and several times over: PyTorch's exact network (eager, eager in channels-last layout, and
 with torch.compile), the reference's algorithm (each component of the composition as a sum over explicit powers in
 float64), and `infer`, exact and approximate with alpha 14. All have the same random weights and the same random
-images, and all of the machine's threads. The table has medians.
+images, and all of the machine's threads. The table has the medians of the speeds, and of the ratios within a run. For
+each set of vector instructions there is one.
 
 With `--device cuda` all of them run on the first GPU, in float32 without TF32 unless `--tf32` is given, and the program is
 built with the features that `--features` names. Then the batches are on the GPU before PyTorch's time begins.
@@ -286,7 +287,7 @@ REFERENCE, EXACT, APPROXIMATE = "reference, approximate", "infer, exact", "infer
 
 
 def measure(binary, name, folder, arguments):
-    """The medians of a backbone by column, and the vector instructions."""
+    """The speeds of a backbone in each run by column, and the vector instructions."""
     dataset = DATASETS[arguments.dataset]
     size = dataset.size(name)
     images = folder / f"images{size}"
@@ -319,27 +320,32 @@ def measure(binary, name, folder, arguments):
         if run > 0:  # the first one warms up
             for column, speed in measured.items():
                 speeds.setdefault(column, []).append(speed)
-    return {column: statistics.median(values) for column, values in speeds.items()}, simd
+    return speeds, simd
 
 
 def digits(value):
     return f"{value:.1f}" if value >= 10 else f"{value:#.3g}"
 
 
+def ratio(numerators, denominators):
+    """The median of the runs' ratios: a run's speeds are measured one after the other, on a machine in the same mood."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
 def table(rows):
-    """Speeds, and the approximate network's beside each of the others."""
+    """Median speeds, and the approximate network's beside each of the others."""
     columns = list(next(iter(rows.values())))
     others = [column for column in columns if column not in (EXACT, APPROXIMATE)]
     lines = ["Images/s:", "", "| backbone | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(digits(row[column]) for column in columns) + " |")
+        lines.append(f"| {name} | " + " | ".join(digits(statistics.median(row[column])) for column in columns) + " |")
     lines += ["", "`infer`'s approximate network: its speed over the others', its time over the exact one's:", ""]
     lines.append("| backbone | " + " | ".join(f"over {column}" for column in others) + " | time / exact |")
     lines.append("|---" * (len(others) + 2) + "|")
     for name, row in rows.items():
-        ratios = [row[APPROXIMATE] / row[column] for column in others]
-        cells = [f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2f}" for ratio in ratios]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row[EXACT] / row[APPROXIMATE]:.2f} |")
+        ratios = [ratio(row[APPROXIMATE], row[column]) for column in others]
+        cells = [f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in ratios]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {ratio(row[EXACT], row[APPROXIMATE]):.2f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -440,8 +446,7 @@ def main():
     text += table(rows)
     print(text)
     if arguments.write:
-        table_name = arguments.dataset if arguments.device == "cpu" else f"{arguments.dataset} cuda"
-        write_between_markers(arguments.write, table_name, text)
+        write_between_markers(arguments.write, f"{arguments.dataset} {simd if arguments.device == 'cpu' else 'cuda'}", text)
 
 
 if __name__ == "__main__":

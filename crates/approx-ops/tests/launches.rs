@@ -6,8 +6,8 @@ mod devices;
 use std::thread;
 
 use approx_ops::{
-    Activation, MinimaxMaxPool, MinimaxRelu, PoolSpec, Precision, RangeRecorder, RangeStats, SimdLevel,
-    max_pool, max_pool_gradient, relu,
+    Activation, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, PoolSpec, Precision,
+    RangeRecorder, RangeStats, SimdLevel, max_pool, max_pool_gradient, relu,
 };
 use candle_core::{Device, Shape, Tensor};
 use devices::devices;
@@ -248,6 +248,32 @@ fn sites_keep_their_ranges_however_many_there_are_and_whoever_asks() {
             see(2, &new);
             assert_eq!(new.take().max_abs, 2.0);
         }
+    }
+}
+
+/// These are computed on the host, whatever the device.
+#[test]
+fn noise_is_that_of_the_cpu() {
+    let (noise, spec) = (Noise::of_bits(12.0, 7), PoolSpec::new(3, 2, 1).unwrap());
+    let sign = CompositeSign::published(Alpha::MAX);
+    let epsilon = Alpha::MAX.epsilon();
+    let relu = NoisyRelu::new(sign, 8.0, noise, "relu").unwrap();
+    let pool = NoisyMaxPool::new(sign, epsilon, 8.0, spec, noise, "pool").unwrap();
+    for device in gpus() {
+        let xs = pair(&numbers(2 * 3 * 7 * 7, 8.0, 1), [2, 3, 7, 7], &device, 5);
+        let ranges = [RangeRecorder::default(), RangeRecorder::default()];
+        for what in ["relu", "pool", "linear"] {
+            let run = |xs, range| match what {
+                "relu" => relu.forward(xs, range).unwrap(),
+                "pool" => pool.forward(xs, range).unwrap(),
+                _ => noise.add_to(xs, 3.0, "linear").unwrap(),
+            };
+            let [expected, actual] = [0, 1].map(|i| run(&xs[i], &ranges[i]));
+            assert!(actual.device().same_device(&device), "{what}");
+            assert_same(&actual, &expected, true, what);
+        }
+        let [expected, actual] = ranges.map(|range| range.take());
+        assert_same_range(actual, expected, "noise");
     }
 }
 
