@@ -101,6 +101,29 @@ fn pooling_sees_values_that_no_window_covers_on(device: &Device) {
     assert_eq!(range.take().out_of_range, 1);
 }
 
+/// Tasks begin anywhere, within an image and across images, and share nothing.
+#[test]
+fn pooling_does_not_depend_on_the_number_of_threads() {
+    let range = RangeRecorder::default();
+    let numbers = (0..3 * 5 * 9 * 8).map(|i| (i as f32 * 0.37).sin() * 7.0);
+    let xs = Tensor::from_iter(numbers, &Device::Cpu).unwrap().reshape((3, 5, 9, 8)).unwrap();
+    for (kernel, stride, padding) in [(2, 1, 0), (2, 2, 0), (3, 1, 1), (3, 2, 1), (3, 2, 0), (3, 3, 1)] {
+        let spec = PoolSpec::new(kernel, stride, padding).unwrap();
+        let minimax = MinimaxMaxPool::new(Alpha::MAX, 8.0, spec).unwrap();
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let exact = values(&max_pool(&xs, &spec, &range).unwrap());
+                (exact, values(&minimax.forward(&xs, &range).unwrap()), range.take())
+            })
+        };
+        let alone = on(1);
+        for threads in [2, 4, 7, 30] {
+            assert_eq!(on(threads), alone, "{spec:?}, {threads} threads");
+        }
+    }
+}
+
 #[test]
 fn exact_ops_hand_nan_on() {
     devices().iter().for_each(exact_ops_hand_nan_on_on);
