@@ -85,7 +85,7 @@ fn multiply_adds(alpha: Alpha) -> usize {
 
 fn activations(c: &mut Criterion, peak: &Peak) {
     let range = RangeRecorder::default();
-    for shape in [(32, 16, 32, 32), (8, 64, 112, 112)] {
+    for shape in [(1, 16, 32, 32), (32, 16, 32, 32), (8, 64, 112, 112)] {
         let (n, channels, height, width) = shape;
         let xs = random(shape);
         let elements = xs.elem_count();

@@ -44,14 +44,14 @@ impl Peak {
     pub fn compute_share(&self, operations: usize, unit: &str, seconds: f64) -> String {
         let speed = operations as f64 / seconds;
         let share = 100.0 * speed / self.operations;
-        format!("{:.2} ms, {:.1} {unit}, {share:.0} % of peak", 1e3 * seconds, speed / 1e9)
+        format!("{}, {:.1} {unit}, {share:.0} % of peak", duration(seconds), speed / 1e9)
     }
 
     /// The speed of reading and writing so many numbers in all.
     pub fn memory_share(&self, numbers: usize, seconds: f64) -> String {
         let speed = (numbers * size_of::<f32>()) as f64 / seconds;
         let share = 100.0 * speed / self.bytes;
-        format!("{:.2} ms, {:.1} GB/s, {share:.0} % of memory's peak", 1e3 * seconds, speed / 1e9)
+        format!("{}, {:.1} GB/s, {share:.0} % of memory's peak", duration(seconds), speed / 1e9)
     }
 }
 
@@ -99,4 +99,8 @@ impl WithSimd for MultiplyAdd {
         black_box(sums);
         (2 * CHAINS * STEPS * S::F32_LANES) as f64
     }
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 1e-3 { format!("{:.1} µs", 1e6 * seconds) } else { format!("{:.2} ms", 1e3 * seconds) }
 }
