@@ -260,7 +260,7 @@ fn noise_is_that_of_the_cpu() {
     let relu = NoisyRelu::new(sign, 8.0, noise, "relu").unwrap();
     let pool = NoisyMaxPool::new(sign, epsilon, 8.0, spec, noise, "pool").unwrap();
     for device in gpus() {
-        let xs = pair(&numbers(2 * 3 * 7 * 7, 8.0, 1), [2, 3, 7, 7], &device, 5);
+        let xs = pair(&numbers(2 * 3 * 7 * 7, 8.0, 1), (2, 3, 7, 7), &device, 5);
         let ranges = [RangeRecorder::default(), RangeRecorder::default()];
         for what in ["relu", "pool", "linear"] {
             let run = |xs, range| match what {
