@@ -446,7 +446,8 @@ def main():
     text += table(rows)
     print(text)
     if arguments.write:
-        write_between_markers(arguments.write, f"{arguments.dataset} {simd if arguments.device == 'cpu' else 'cuda'}", text)
+        processor_or_gpu = simd if arguments.device == "cpu" else "cuda"
+        write_between_markers(arguments.write, f"{arguments.dataset} {processor_or_gpu}", text)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ pub(crate) fn in_blocks<S: Simd>(simd: S, op: impl InBlocks) {
     }
 }
 
-/// `if_true` in the lanes of `mask`, else `if_false`. pulp's function for float32 is not always inlined, and a call in the
-/// inner loop made exact max-pooling 4 times slower with AVX2.
+/// `if_true` in the lanes of `mask`, else `if_false`. pulp's function for float32 is not always inlined, and its calls
+/// took most of exact max-pooling's time with AVX2.
 #[inline(always)]
 pub(crate) fn select<S: Simd>(simd: S, mask: S::m32s, if_true: S::f32s, if_false: S::f32s) -> S::f32s {
     let (if_true, if_false) = (simd.transmute_u32s_f32s(if_true), simd.transmute_u32s_f32s(if_false));

@@ -179,12 +179,10 @@ impl Pooling<'_> {
         let kernel = self.spec.kernel();
         let len = outputs.len();
         let is_shared = self.spec.stride() == 1 && kernel == 3;
+        self.load(values, (image, out_y), rows);
+        let place = |tap_y: usize| (out_y * self.spec.stride() + tap_y) % kernel;
         for tap_y in 0..kernel {
-            let y = out_y * self.spec.stride() + tap_y;
-            let row = &mut rows[y % kernel];
-            if row.place != Some((image, y)) {
-                self.copy_row(values, (image, y), row);
-            }
+            let row = &mut rows[place(tap_y)];
             // In the middle row of three the last two taps play: with stride 1, the first two of the next column.
             if !row.has_left && (tap_y != 1 || kernel == 2 || is_shared) {
                 let len = if is_shared { len + self.shape[1] } else { len };
@@ -193,7 +191,7 @@ impl Pooling<'_> {
                 (row.left, row.has_left) = (left, true);
             }
         }
-        let row = |tap_y: usize| &rows[(out_y * self.spec.stride() + tap_y) % kernel];
+        let row = |tap_y: usize| &rows[place(tap_y)];
         if kernel == 2 {
             self.round(&row(0).left, &row(1).left, outputs);
             return;
@@ -210,6 +208,17 @@ impl Pooling<'_> {
         }
         self.round(second, first, third);
         self.round(third, self.tap(row(2), 2, len), outputs);
+    }
+
+    /// Copies the input rows of the windows of an output row, as far as they are not there.
+    fn load(&self, values: &[f32], (image, out_y): (usize, usize), rows: &mut [Row; 3]) {
+        let first = out_y * self.spec.stride();
+        for y in first..first + self.spec.kernel() {
+            let row = &mut rows[y % self.spec.kernel()];
+            if row.place != Some((image, y)) {
+                self.copy_row(values, (image, y), row);
+            }
+        }
     }
 
     /// The larger ones of `a` and `b`.
@@ -247,29 +256,17 @@ impl Pooling<'_> {
         }
     }
 
-    /// Fills `taps[k]` with tap `k` of each window of these output rows.
-    fn gather(&self, values: &[f32], rows: Range<usize>, taps: &mut Vec<Vec<f32>>) {
-        let [_, channels, height, width] = self.shape;
-        let (out_height, out_width) = self.output;
+    /// Fills `taps[k]` with tap `k` of each window of an image.
+    fn gather(&self, values: &[f32], image: usize, rows: &mut [Row; 3], taps: &mut Vec<Vec<f32>>) {
         let kernel = self.spec.kernel();
-        let padding = self.max.padding_value();
+        let (out_height, out_width) = self.output;
         taps.resize(kernel * kernel, Vec::new());
-        for (k, tap) in taps.iter_mut().enumerate() {
-            tap.clear();
-            let valid = self.valid_columns(k % kernel);
-            for row in rows.clone() {
-                let (image, out_y) = (row / out_height, row % out_height);
-                let Some(y) = self.input_row(out_y, k / kernel) else {
-                    tap.resize(tap.len() + out_width * channels, padding);
-                    continue;
-                };
-                tap.resize(tap.len() + valid.start * channels, padding);
-                for out_x in valid.clone() {
-                    let x = out_x * self.spec.stride() + k % kernel - self.spec.padding();
-                    let start = ((image * height + y) * width + x) * channels;
-                    tap.extend_from_slice(&values[start..start + channels]);
-                }
-                tap.resize(tap.len() + (out_width - valid.end) * channels, padding);
+        taps.iter_mut().for_each(Vec::clear);
+        for out_y in 0..out_height {
+            self.load(values, (image, out_y), rows);
+            for (k, tap) in taps.iter_mut().enumerate() {
+                let row = &rows[(out_y * self.spec.stride() + k / kernel) % kernel];
+                tap.extend_from_slice(self.tap(row, k % kernel, out_width * self.shape[1]));
             }
         }
     }
@@ -284,9 +281,9 @@ impl Pooling<'_> {
             return gradients;
         }
         gradients.par_chunks_mut(input).zip(output_gradients.par_chunks(output)).enumerate().for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(taps, saved), (image, (gradients, output_gradients))| {
-                self.gather(values, image * out_height..(image + 1) * out_height, taps);
+            || (<[Row; 3]>::default(), Vec::new(), Vec::new()),
+            |(rows, taps, saved), (image, (gradients, output_gradients))| {
+                self.gather(values, image, rows, taps);
                 let level = SimdLevel::current();
                 level.run(Tournament { max: self.max, taps: taps.as_mut_slice(), saved });
                 taps[0].copy_from_slice(output_gradients);
