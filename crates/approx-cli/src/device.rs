@@ -86,6 +86,7 @@ mod cuda {
 mod cuda {
     use anyhow::{Context, Result, bail};
     use approx_eval::device_name;
+    use approx_ops::cuda_device;
     use candle_core::Device;
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
 
@@ -93,14 +94,14 @@ mod cuda {
         match count().with_context(|| format!("{option}: there is no CUDA device"))? {
             0 => bail!("{option}: there is no CUDA device"),
             count if id >= count => bail!("{option}: the CUDA devices are cuda:0 to cuda:{}", count - 1),
-            _ => Device::new_cuda(id).with_context(|| format!("{option}: the device cannot be used")),
+            _ => cuda_device(id).with_context(|| format!("{option}: the device cannot be used")),
         }
     }
 
     pub fn choose() -> Device {
         let device = match count() {
             Ok(0) => Err(anyhow::anyhow!("there is no CUDA device")),
-            Ok(_) => Device::new_cuda(0).context("cuda:0 cannot be used"),
+            Ok(_) => cuda_device(0).context("cuda:0 cannot be used"),
             Err(error) => Err(error.context("there is no CUDA device")),
         };
         match device {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use approx_ops::{
-    Activation, ConvWindow, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, conv2d_by_candle,
+    Activation, ConvWindow, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, conv2d_by_library,
     max_pool, max_pool_gradient, subsample, subsample_gradient,
 };
 use candle_core::{Device, Tensor};
@@ -93,24 +93,24 @@ impl ConvSpec {
 #[derive(Debug, Clone)]
 pub struct Conv2d(Kernel);
 
-/// On the CPU our own convolution, elsewhere candle's; while it is trained, apart from its batch norm.
+/// On the CPU our own convolution, elsewhere cuDNN's or candle's; while it is trained, apart from its batch norm.
 #[derive(Debug, Clone)]
 enum Kernel {
     Packed(PackedConv2d),
     Trained(Arc<TrainedConv>),
-    Candle(CandleConv),
+    Library(LibraryConv),
 }
 
-/// candle's convolution. Bias, addend and activation follow in one pass, in place.
+/// cuDNN's convolution, or candle's. Bias, addend and activation follow in one pass, in place.
 #[derive(Debug, Clone)]
-struct CandleConv {
+struct LibraryConv {
     weight: Tensor,
     /// `[outputs]`.
     bias: Tensor,
     window: ConvWindow,
 }
 
-impl CandleConv {
+impl LibraryConv {
     fn forward(
         &self,
         xs: &Tensor,
@@ -118,7 +118,7 @@ impl CandleConv {
         activation: &Activation,
         recorder: Option<&RangeRecorder>,
     ) -> Result<Tensor, OpError> {
-        let ys = conv2d_by_candle(xs, &self.weight, self.window)?;
+        let ys = conv2d_by_library(xs, &self.weight, self.window)?;
         activation.apply_in_place(&ys, &self.bias, addend, recorder)?;
         Ok(ys)
     }
@@ -130,7 +130,7 @@ impl Conv2d {
         let pack = if spec.few_pixels { PackedConv2d::direct } else { PackedConv2d::new };
         Ok(Self(match weight.device() {
             Device::Cpu => Kernel::Packed(pack(&weight, &bias, stride, padding)?),
-            _ => Kernel::Candle(CandleConv { weight, bias, window: ConvWindow { stride, padding } }),
+            _ => Kernel::Library(LibraryConv { weight, bias, window: ConvWindow { stride, padding } }),
         }))
     }
 
@@ -147,7 +147,7 @@ impl Conv2d {
         match &self.0 {
             Kernel::Trained(conv) => conv.forward(xs, None, &Activation::IDENTITY, &RangeRecorder::default()),
             Kernel::Packed(packed) => Ok(packed.forward(xs, None)?),
-            Kernel::Candle(conv) => Ok(conv.forward(xs, None, &Activation::IDENTITY, None)?),
+            Kernel::Library(conv) => Ok(conv.forward(xs, None, &Activation::IDENTITY, None)?),
         }
     }
 
@@ -174,10 +174,10 @@ impl Conv2d {
                 conv.forward(xs, addend, activation, &relu.recorder)
             }
             (Kernel::Trained(_), ReluFunction::Noisy(_)) => Err(ModelError::NoiseInTraining),
-            (Kernel::Candle(conv), ReluFunction::Plain(activation)) if !relu.recorder.is_sketching() => {
+            (Kernel::Library(conv), ReluFunction::Plain(activation)) if !relu.recorder.is_sketching() => {
                 conv.forward(xs, addend, activation, Some(&relu.recorder)).map_err(at(&relu.site))
             }
-            (Kernel::Candle(conv), _) => {
+            (Kernel::Library(conv), _) => {
                 relu.forward(&conv.forward(xs, addend, &Activation::IDENTITY, None)?)
             }
         }
@@ -388,20 +388,27 @@ pub fn average_3x3(xs: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// candle's, for another rank.
 pub fn subsampled(xs: &Tensor, outputs: usize) -> Result<Tensor> {
-    let (_, channels, height, width) = xs.dims4()?;
     if !xs.device().is_cpu() {
-        let every_second = |size: usize| Tensor::arange_step(0u32, size as u32, 2, xs.device());
-        let (rows, columns, zeros) = (every_second(height)?, every_second(width)?, outputs - channels);
-        return through([xs], |[xs]| {
-            let pixels = xs.contiguous()?.index_select(&rows, 2)?.index_select(&columns, 3)?;
-            Ok(pixels.pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?)
-        });
+        return subsampled_by_candle(xs, outputs);
     }
+    let (_, channels, height, width) = xs.dims4()?;
     let ys = subsample(xs, outputs)?;
     tape::push(&ys, &[xs], move |gradient| {
         Ok(vec![Some(subsample_gradient(&gradient, channels, (height, width))?)])
     });
     Ok(ys)
+}
+
+/// The same by candle's ops, on any device.
+fn subsampled_by_candle(xs: &Tensor, outputs: usize) -> Result<Tensor> {
+    let (_, channels, height, width) = xs.dims4()?;
+    let (rows, columns, zeros) = (height.div_ceil(2), width.div_ceil(2), outputs - channels);
+    through([xs], |[xs]| {
+        let even = xs.contiguous()?.pad_with_zeros(2, 0, height % 2)?.pad_with_zeros(3, 0, width % 2)?;
+        let pairs = even.reshape(((), 2, columns, 2))?.narrow(1, 0, 1)?.narrow(3, 0, 1)?;
+        let pixels = pairs.contiguous()?.reshape(((), channels, rows, columns))?;
+        Ok(pixels.pad_with_zeros(1, zeros / 2, zeros - zeros / 2)?)
+    })
 }
 
 /// Joins channels.
@@ -451,6 +458,17 @@ pub fn flatten(xs: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn candles_ops_pick_the_pixels_that_ours_pick() {
+        for shape in [(2, 3, 8, 6), (1, 2, 5, 7), (2, 4, 1, 2)] {
+            let xs = Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+            let values = |ys: Tensor| ys.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let (ours, candles) = (subsampled(&xs, 7).unwrap(), subsampled_by_candle(&xs, 7).unwrap());
+            assert_eq!(ours.dims(), candles.dims());
+            assert_eq!(values(ours), values(candles));
+        }
+    }
+
     /// What runs on a GPU, run on the CPU.
     #[test]
     fn candles_convolution_with_one_pass_behind_it_gives_what_ours_gives() {
@@ -461,7 +479,7 @@ mod tests {
             let spec = ConvSpec::new(3, 4, kernel).with_stride(stride).with_padding(padding);
             let ours = Conv2d::new(weight.clone(), bias.clone(), spec).unwrap();
             let window = ConvWindow { stride, padding };
-            let candles = Conv2d(Kernel::Candle(CandleConv { weight, bias, window }));
+            let candles = Conv2d(Kernel::Library(LibraryConv { weight, bias, window }));
             let xs = random(&[2, 3, 9, 8]);
             let ys = ours.forward(&xs).unwrap();
             let addend = random(ys.dims());

@@ -9,8 +9,24 @@ fn padded(xs: &Tensor, (rows, columns): (usize, usize)) -> Result<Tensor> {
     xs.pad_with_zeros(2, rows, rows)?.pad_with_zeros(3, columns, columns)
 }
 
+/// Whether each output pixel is made of one input pixel, in the same place.
+pub(crate) fn is_pointwise(weight: &Tensor, window: ConvWindow) -> bool {
+    matches!(weight.dims(), [.., 1, 1]) && window == ConvWindow { stride: 1, padding: (0, 0) }
+}
+
+/// A matrix product for each image: on a GPU, cuBLAS is faster at it than convolutions of one pixel are.
+fn pointwise(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let ((images, inputs, height, width), outputs) = (xs.dims4()?, weight.dim(0)?);
+    let pixels = xs.contiguous()?.reshape((images, inputs, height * width))?;
+    let weights = weight.reshape((outputs, inputs))?.broadcast_left(images)?;
+    weights.matmul(&pixels)?.reshape((images, outputs, height, width))
+}
+
 /// As [`conv2d`](crate::conv2d), contiguous.
 pub(crate) fn conv2d(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor> {
+    if is_pointwise(weight, window) {
+        return pointwise(xs, weight);
+    }
     let (rows, columns) = window.padding;
     // candle has one padding for both.
     match rows == columns {
@@ -92,6 +108,7 @@ mod tests {
         for (kernel, stride, padding) in [
             ((3, 3), 1, (1, 1)),
             ((3, 3), 2, (1, 1)),
+            ((1, 1), 1, (0, 0)),
             ((1, 1), 2, (0, 0)),
             ((1, 7), 1, (0, 3)),
             ((3, 3), 2, (0, 0)),

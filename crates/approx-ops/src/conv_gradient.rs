@@ -1,7 +1,7 @@
 //! Convolution for training: forward, and the gradients of its input and its weights.
 //!
-//! On the CPU, candle's own are many times slower for the small images of CIFAR-10 (docs/performance.md); elsewhere these
-//! are made of them.
+//! On the CPU, candle's own are many times slower for the small images of CIFAR-10 (docs/performance.md). Elsewhere these
+//! are cuDNN's with the feature `cudnn`, and made of candle's ops without it.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ use crate::error::{Result, check_dtype};
 const FEW_PIXELS: usize = 4;
 
 /// The place of a convolution's kernel in an image. Heights come before widths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvWindow {
     /// Distance of two windows.
     pub stride: usize,
@@ -52,20 +52,30 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor
     let geometry = window.geometry(inputs, outputs, kernel(weight)?);
     let output = output_size(&geometry, xs)?;
     if !xs.device().is_cpu() {
-        return Ok(composed::conv2d(xs, weight, window)?);
+        return conv2d_by_library(xs, weight, window);
     }
     let op = Forward { window, input: (height, width), output };
     Ok(xs.apply_op2(weight, op)?.permute((0, 3, 1, 2))?)
 }
 
-/// A convolution without bias by candle's ops: what [`conv2d`] is on other devices than the CPU.
+/// A convolution without bias by cuDNN, on CUDA with the feature `cudnn`, or else by candle's ops: what [`conv2d`] is on
+/// other devices than the CPU. cuDNN and cuBLAS compute in float32 here and not in TF32.
 ///
 /// # Shapes
 /// As [`conv2d`]; the result is contiguous.
 ///
 /// # Errors
-/// candle's own, for other shapes.
-pub fn conv2d_by_candle(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor> {
+/// As [`conv2d`].
+///
+/// # Panics
+/// If the stride is 0.
+pub fn conv2d_by_library(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if xs.device().is_cuda() && !composed::is_pointwise(weight, window) {
+        let (outputs, inputs, ..) = weight.dims4()?;
+        let size = output_size(&window.geometry(inputs, outputs, kernel(weight)?), xs)?;
+        return Ok(crate::cuda::conv::conv2d(xs, weight, size, window)?);
+    }
     Ok(composed::conv2d(xs, weight, window)?.contiguous()?)
 }
 
@@ -86,6 +96,10 @@ pub fn conv2d_input_gradient(
     size: (usize, usize),
     window: ConvWindow,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if gradient.device().is_cuda() {
+        return Ok(crate::cuda::conv::conv2d_input_gradient(gradient, weight, size, window)?);
+    }
     if !gradient.device().is_cpu() {
         return Ok(composed::conv2d_input_gradient(gradient, weight, size, window)?);
     }
@@ -136,6 +150,10 @@ pub fn conv2d_weight_gradient(
     if *gradient.shape() != expected {
         let (lhs, rhs) = (expected, gradient.shape().clone());
         return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "conv2d" }.into());
+    }
+    #[cfg(feature = "cudnn")]
+    if xs.device().is_cuda() {
+        return Ok(crate::cuda::conv::conv2d_weight_gradient(xs, gradient, kernel, window)?);
     }
     if !xs.device().is_cpu() {
         return Ok(composed::conv2d_weight_gradient(xs, gradient, kernel, window)?);

@@ -65,8 +65,10 @@ pub use avg_pool::avg_pool_3x3;
 pub use batch_norm::{BatchNorm, BatchNormGradients, BatchStatistics};
 pub use conv::PackedConv2d;
 pub use conv_gradient::{
-    ConvWindow, conv2d, conv2d_by_candle, conv2d_input_gradient, conv2d_weight_gradient,
+    ConvWindow, conv2d, conv2d_by_library, conv2d_input_gradient, conv2d_weight_gradient,
 };
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
 pub use elementwise::add;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};

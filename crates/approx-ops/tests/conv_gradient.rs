@@ -1,7 +1,10 @@
 //! The gradients of convolutions against plain float64 loops.
 
+mod devices;
+
 use approx_ops::{ConvWindow, SimdLevel, conv2d};
 use candle_core::{Device, Tensor, Var};
+use devices::devices;
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
@@ -42,11 +45,28 @@ fn assert_close(actual: &Tensor, expected: &[f64], what: &str) {
     }
 }
 
+/// N, inputs, height, width, outputs, kernel, stride, padding.
+type Case = (usize, usize, usize, usize, usize, (usize, usize), usize, (usize, usize));
+
+fn check((n, inputs, height, width, outputs, kernel, stride, padding): Case, device: &Device, place: &str) {
+    let window = ConvWindow { stride, padding };
+    let random = |shape: [usize; 4]| Tensor::randn(0f32, 1.0, &shape, device).unwrap();
+    let xs = Var::from_tensor(&random([n, inputs, height, width])).unwrap();
+    let weight = Var::from_tensor(&random([outputs, inputs, kernel.0, kernel.1])).unwrap();
+    let what = format!("{n}×{inputs}×{height}×{width} to {outputs}, kernel {kernel:?}, {window:?}, {place}");
+    let ys = conv2d(&xs, &weight, window).unwrap();
+    let gradient = random(ys.dims().try_into().unwrap());
+    let gradients = (&ys * &gradient).unwrap().sum_all().unwrap().backward().unwrap();
+    let [result, of_xs, of_weight] = truth(&xs, &weight, &gradient, window);
+    assert_close(&ys, &result, &what);
+    assert_close(gradients.get(&xs).unwrap(), &of_xs, &format!("input of {what}"));
+    assert_close(gradients.get(&weight).unwrap(), &of_weight, &format!("weights of {what}"));
+}
+
 /// One test for all, because the level is the whole process's.
 #[test]
 fn gradients_of_convolutions_agree_with_float64_loops_at_every_simd_level() {
-    // N, inputs, height, width, outputs, kernel, stride, padding
-    let cases = [
+    let cases: [Case; 12] = [
         (3, 3, 12, 12, 16, (3, 3), 1, (1, 1)), // the first layer
         (5, 16, 10, 9, 16, (3, 3), 1, (1, 1)), // Winograd, partial tiles
         (2, 32, 8, 8, 48, (3, 3), 1, (1, 1)),  // more than one panel
@@ -60,23 +80,19 @@ fn gradients_of_convolutions_agree_with_float64_loops_at_every_simd_level() {
         (1, 8, 9, 9, 8, (1, 7), 1, (0, 3)),
         (1, 1, 3, 3, 1, (2, 2), 1, (0, 0)),
     ];
-    for (n, inputs, height, width, outputs, kernel, stride, padding) in cases {
-        let window = ConvWindow { stride, padding };
-        let random = |shape: [usize; 4]| Tensor::randn(0f32, 1.0, &shape, &Device::Cpu).unwrap();
-        let xs = Var::from_tensor(&random([n, inputs, height, width])).unwrap();
-        let weight = Var::from_tensor(&random([outputs, inputs, kernel.0, kernel.1])).unwrap();
+    for case in cases {
         for level in SimdLevel::available() {
             SimdLevel::force(level).unwrap();
-            let what =
-                format!("{n}×{inputs}×{height}×{width} to {outputs}, kernel {kernel:?}, {window:?}, {level}");
-            let ys = conv2d(&xs, &weight, window).unwrap();
-            let gradient = random(ys.dims().try_into().unwrap());
-            let gradients = (&ys * &gradient).unwrap().sum_all().unwrap().backward().unwrap();
-            let [result, of_xs, of_weight] = truth(&xs, &weight, &gradient, window);
-            assert_close(&ys, &result, &what);
-            assert_close(gradients.get(&xs).unwrap(), &of_xs, &format!("input of {what}"));
-            assert_close(gradients.get(&weight).unwrap(), &of_weight, &format!("weights of {what}"));
+            check(case, &Device::Cpu, &level.to_string());
         }
+    }
+    for device in devices().iter().filter(|device| !device.is_cpu()) {
+        let large = [
+            (10, 64, 40, 40, 64, (3, 3), 1, (1, 1)), // cuDNN's forms for many multiplications
+            (16, 256, 32, 32, 256, (1, 1), 1, (0, 0)),
+            (16, 64, 64, 64, 64, (3, 3), 2, (1, 1)),
+        ];
+        cases.into_iter().chain(large).for_each(|case| check(case, device, "CUDA"));
     }
     gradients_of_weights_do_not_depend_on_the_number_of_threads();
 }
