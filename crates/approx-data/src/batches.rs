@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use crate::error::{DataError, Result};
 use crate::image_set::CHANNELS;
 use crate::preprocess::Normalization;
-use crate::source::{ImageSource, Skipped};
+use crate::source::{ImageSource, RawBatch, Skipped};
 
 /// Batches that wait to be taken. The loader holds one more, so it is at most two ahead.
 const WAITING: usize = 1;
@@ -26,15 +26,8 @@ pub struct Batch {
     pub skipped: Vec<Skipped>,
 }
 
-/// What the loader hands over. The consumer's thread puts it on the device.
-struct Loaded {
-    values: Vec<f32>,
-    labels: Vec<u16>,
-    skipped: Vec<Skipped>,
-}
-
 /// Calls `consume(index, batch)` for each of `ranges` in order, while a thread of its own loads and normalises
-/// the next ones, at most two ahead.
+/// the next ones and puts them on the device, at most two ahead.
 ///
 /// Ends early, and the loader with it, when `consume` breaks, fails or panics.
 ///
@@ -64,10 +57,16 @@ pub fn prefetch<E: From<DataError>>(
     mut consume: impl FnMut(usize, Batch) -> Result<ControlFlow<()>, E>,
 ) -> Result<(), E> {
     let (height, width) = source.size();
-    let load = |range: &Range<usize>| -> Result<Loaded> {
-        let raw = source.load(range.clone())?;
-        let values = normalization.apply(&raw.pixels, height * width);
-        Ok(Loaded { values, labels: raw.labels, skipped: raw.skipped })
+    let load = |range: &Range<usize>| -> Result<Batch> {
+        let RawBatch { pixels, labels, skipped } = source.load(range.clone())?;
+        if labels.is_empty() {
+            return Ok(Batch { images: None, labels, skipped });
+        }
+        let values = normalization.apply(&pixels, height * width);
+        let images = Tensor::from_vec(values, (labels.len(), CHANNELS, height, width), device)?;
+        // Each thread has a stream of its own on a GPU: the consumer's must not read before this one has written.
+        device.synchronize()?;
+        Ok(Batch { images: Some(images), labels, skipped })
     };
     thread::scope(|scope| {
         // The receiver belongs to this closure: however it ends, the loader's next `send` fails.
@@ -82,17 +81,11 @@ pub fn prefetch<E: From<DataError>>(
             }
         });
         for index in 0..ranges.len() {
-            let Ok(loaded) = receiver.recv() else {
+            let Ok(batch) = receiver.recv() else {
                 // Without an error it stops before the last batch only by a panic, which is passed on.
                 resume_unwind(loader.join().expect_err("the loader gives every batch or an error"));
             };
-            let Loaded { values, labels, skipped } = loaded?;
-            let shape = (labels.len(), CHANNELS, height, width);
-            let images = match labels.is_empty() {
-                true => None,
-                false => Some(Tensor::from_vec(values, shape, device).map_err(DataError::from)?),
-            };
-            if consume(index, Batch { images, labels, skipped })?.is_break() {
+            if consume(index, batch?)?.is_break() {
                 break;
             }
         }

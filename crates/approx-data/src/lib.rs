@@ -50,7 +50,7 @@ pub use batches::{Batch, prefetch};
 pub use epoch::{Epoch, EpochOptions};
 pub use error::{DataError, Result};
 pub use image_files::ImageFiles;
-pub use image_set::ImageSet;
+pub use image_set::{CHANNELS, ImageSet};
 pub use image_shards::ImageShards;
 pub use imagenet::ImageNet;
 pub use preprocess::{Normalization, Preprocess};

@@ -3,11 +3,11 @@
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
-use approx_data::batches::{self, prefetch};
-use approx_data::{ImageSource, Normalization, Skipped};
+use approx_data::batches::{Batch, prefetch};
+use approx_data::{CHANNELS, ImageSource, Normalization, Skipped};
 use approx_models::{Network, SiteKind};
 use approx_ops::{Excursions, RangeRecorder, RangeStats};
-use candle_core::{Device, DeviceLocation};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 
 use crate::error::{EvalError, RangeError, Result};
 use crate::memory;
@@ -283,7 +283,7 @@ impl Job<'_> {
     pub(crate) fn for_each(
         &self,
         ranges: &[Range<usize>],
-        mut consume: impl FnMut(Range<usize>, &batches::Batch, Instant) -> Result<()>,
+        mut consume: impl FnMut(Range<usize>, &Batch, Instant) -> Result<()>,
     ) -> Result<()> {
         let mut start = Instant::now();
         let done = prefetch(self.images, ranges, &self.normalization, &self.device, |index, batch| {
@@ -307,12 +307,23 @@ impl Job<'_> {
         Ok(Logits::new(values, classes))
     }
 
-    pub(crate) fn run(
-        &self,
-        network: &Network,
-        batch: &batches::Batch,
-        start: Instant,
-    ) -> Result<BatchResult> {
+    /// On a GPU, sends an empty batch through the network, so that what a process loads and chooses once is not in the
+    /// time of the first pass; on the CPU, there is nothing of the kind.
+    ///
+    /// # Errors
+    /// As [`exact_pass`].
+    pub fn warm_up(&self, network: &Network) -> Result<()> {
+        let count = self.ranges()?[0].len();
+        if self.device.is_cpu() {
+            return Ok(());
+        }
+        let (height, width) = self.images.size();
+        let images = Tensor::zeros((count, CHANNELS, height, width), DType::F32, &self.device)?;
+        let batch = Batch { images: Some(images), labels: Vec::new(), skipped: Vec::new() };
+        self.run(network, &batch, Instant::now()).map(drop)
+    }
+
+    pub(crate) fn run(&self, network: &Network, batch: &Batch, start: Instant) -> Result<BatchResult> {
         let (logits, classes) = match &batch.images {
             None => (Vec::new(), 0),
             Some(images) => network

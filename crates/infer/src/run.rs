@@ -83,6 +83,7 @@ impl Subjects<'_> {
     /// The network as it was trained.
     pub fn exact(&mut self, observer: &dyn Observer) -> Result<Pass> {
         self.network.set_policy(&ActivationPolicy::exact())?;
+        self.job.warm_up(&self.network)?;
         Ok(exact_pass(&self.job, &self.network, observer)?)
     }
 
