@@ -7,11 +7,12 @@ float64), and `infer`, exact and approximate with alpha 14. All have the same ra
 images, and all of the machine's threads. The table has the medians of the speeds, and of the ratios within a run. For
 each set of vector instructions there is one.
 
-With `--device cuda` all of them run on the first GPU, in float32 without TF32 unless `--tf32` is given, and the program is
-built with the features that `--features` names. Then the batches are on the GPU before PyTorch's time begins.
+With `--device cuda` all of them run on the first GPU, in float32 without TF32, and the program is built with the features
+that `--features` names. Then the batches are on the GPU before PyTorch's time begins.
 
 PyTorch is timed with the network alone, on batches that are normalised already. `infer`'s time contains waiting for
-images, which a thread of its own decodes and normalises meanwhile, and its first batch, in a process that just began.
+images, which a thread of its own decodes, normalises and puts on the GPU meanwhile, and on a CPU its first batch, in a
+process that just began.
 
     python3 -m venv .venv && .venv/bin/pip install -r benchmarks/requirements.txt
     .venv/bin/python benchmarks/compare.py --write docs/performance.md
@@ -218,9 +219,10 @@ class Dataset:
     default: list
     #: The same for a GPU.
     default_cuda: list
-    images: int
-    batch: int
-    reference_images: int
+    #: For each measurement, at a time, and in the reference's one batch; on a CPU and on a GPU.
+    images: dict
+    batch: dict
+    reference_images: dict
     #: From a name.
     build: object
     #: Writes images where `infer` finds them, and gives them: [N, C, H, W], 8 bits.
@@ -235,14 +237,16 @@ DATASETS = {
     "cifar10": Dataset(
         backbones=[*RESNET, *VGG], default=["resnet20", "resnet56", "resnet110", "vgg11bn", "vgg16bn"],
         default_cuda=["resnet20", "resnet110", "vgg16bn"],
-        images=1024, batch=128, reference_images=16, build=cifar10_network, write_images=cifar10_images,
+        images={"cpu": 1024, "cuda": 9984}, batch={"cpu": 128, "cuda": 128}, reference_images={"cpu": 16, "cuda": 128},
+        build=cifar10_network, write_images=cifar10_images,
         mean=[0.4914, 0.4822, 0.4465], std=[0.2023, 0.1994, 0.2010], size=lambda name: 32,
     ),
     "imagenet": Dataset(
         backbones=[*torchvision_parity.NETWORKS],
         default=["resnet18", "resnet50", "vgg16bn", "googlenet", "inception_v3"],
         default_cuda=["resnet50", "resnet152", "vgg19bn"],
-        images=64, batch=8, reference_images=1, build=imagenet_network, write_images=imagenet_images,
+        images={"cpu": 64, "cuda": 1024}, batch={"cpu": 8, "cuda": 32}, reference_images={"cpu": 1, "cuda": 8},
+        build=imagenet_network, write_images=imagenet_images,
         mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], size=lambda name: 299 if name == "inception_v3" else 224,
     ),
 }
@@ -296,7 +300,7 @@ def measure(binary, name, folder, arguments):
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (dataset.mean, dataset.std))
     batches = ((pixels.float() / 255 - mean) / std).to(arguments.device).split(arguments.batch)
     channels_last_batches = [batch.to(memory_format=torch.channels_last) for batch in batches]
-    few = [batches[0][: dataset.reference_images]]
+    few = [batches[0][: dataset.reference_images[arguments.device]]]
 
     model = dataset.build(name)
     weights = folder / f"{name}.pth"
@@ -383,23 +387,23 @@ def parse_arguments():
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--features", default="cuda,cudnn", help="of infer, with --device cuda [default: cuda,cudnn]")
-    parser.add_argument("--tf32", action="store_true", help="let both sides use TF32 on a GPU")
+    parser.add_argument("--program", type=pathlib.Path, help="this `infer`, built before, instead of building it")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", help="[default: five of the data set's]")
-    parser.add_argument("--images", type=int, help="for each measurement [default: 1024, ImageNet: 64]")
-    parser.add_argument("--batch", type=int, help="[default: 128, ImageNet: 8]")
+    parser.add_argument("--images", type=int, help="for each measurement [default: 1024, ImageNet: 64; CUDA: 9984, 1024]")
+    parser.add_argument("--batch", type=int, help="[default: 128, ImageNet: 8; CUDA: 128, 32]")
     parser.add_argument("--runs", type=int, default=5, help="after one to warm up [default: 5]")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="[default: all]")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument(
         "--reference", action=argparse.BooleanOptionalAction,
-        help="the reference's algorithm, on 16 images, for ImageNet on 1 [default: for CIFAR-10 only]",
+        help="the reference's algorithm, on 16 images, for ImageNet on 1; CUDA: 128, 8 [default: not for ImageNet on a CPU]",
     )
     parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="replace the data set's table in FILE")
     arguments = parser.parse_args()
     dataset = DATASETS[arguments.dataset]
     arguments.backbones = arguments.backbones or (dataset.default_cuda if arguments.device == "cuda" else dataset.default)
-    arguments.images = arguments.images or dataset.images
-    arguments.batch = arguments.batch or dataset.batch
+    arguments.images = arguments.images or dataset.images[arguments.device]
+    arguments.batch = arguments.batch or dataset.batch[arguments.device]
     if arguments.reference is None:
         arguments.reference = arguments.dataset == "cifar10" or arguments.device == "cuda"
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -412,21 +416,22 @@ def parse_arguments():
     return arguments
 
 
+def build(arguments):
+    """Builds `infer` and gives its path."""
+    command = ["cargo", "build", "-p", "infer", "--message-format", "json"]
+    if arguments.device == "cuda":
+        command += ["--features", arguments.features]
+    messages = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
+    artifacts = [json.loads(line) for line in messages.splitlines()]
+    return [a["executable"] for a in artifacts if a.get("executable")][-1]
+
+
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = arguments.tf32
-    if not arguments.tf32:
-        # For `infer`: the libraries of CUDA look there.
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
-    build = ["cargo", "build", "-p", "infer", "--message-format", "json"]
-    if arguments.device == "cuda":
-        build += ["--features", arguments.features]
-    messages = subprocess.run(build, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
-    artifacts = [json.loads(line) for line in messages.splitlines()]
-    binary = [a["executable"] for a in artifacts if a.get("executable")][-1]
-
+    binary = arguments.program or build(arguments)
     rows = {}
     # A build meanwhile must not change what is measured.
     programs = tempfile.TemporaryDirectory()
@@ -441,7 +446,7 @@ def main():
     text += f"{processor()}, {os.cpu_count()} cores, {simd}, {arguments.threads} threads; PyTorch {torch.__version__} "
     text += f"({torch.backends.cpu.get_cpu_capability()}); {datetime.date.today()}. "
     if arguments.device == "cuda":
-        text += f"{graphics()}, {'with' if arguments.tf32 else 'without'} TF32, features {arguments.features}. "
+        text += f"{graphics()}, float32 without TF32, features {arguments.features}. "
     text += f"Medians of {arguments.runs} runs of {arguments.images} images, batch {arguments.batch}, alpha 14.\n\n"
     text += table(rows)
     print(text)

@@ -8,7 +8,7 @@ features=${FEATURES:-cuda,cudnn}
 
 cargo test -p approx-ops -p approx-models --features "${features//cud/approx-ops/cud}"
 if command -v compute-sanitizer > /dev/null; then
-  for test in inputs gradients; do
+  for test in launches inputs gradients; do
     binary=$(cargo test -p approx-ops --features "$features" --test $test --no-run --message-format json |
       "$python" -c 'import json, sys
 print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])')
