@@ -333,7 +333,17 @@ fn read<T>(slot: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 /// # Errors
 /// candle's, for another rank.
 pub fn global_average(xs: &Tensor) -> Result<Tensor> {
-    through([xs], |[xs]| Ok(xs.mean((2, 3))?))
+    if !xs.device().is_cpu() {
+        return through([xs], |[xs]| Ok(xs.mean((2, 3))?));
+    }
+    let (images, channels, height, width) = xs.dims4()?;
+    // As a product with a row of equal weights: candle's mean of channels-last images took 5 % of ResNet-20's time.
+    let pixels = height * width;
+    let weights = Tensor::full(1.0 / pixels as f32, (images, 1, pixels), xs.device())?;
+    through([xs], |[xs]| {
+        let pixels = xs.permute((0, 2, 3, 1))?.reshape((images, pixels, channels))?;
+        Ok(weights.matmul(&pixels)?.reshape((images, channels))?)
+    })
 }
 
 /// The means of `size × size` parts of about the same size, which overlap where the image is no multiple of it:

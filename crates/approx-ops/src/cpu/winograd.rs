@@ -213,47 +213,85 @@ impl Task<'_, '_> {
         let (out_height, out_width) = output;
         let (grid_height, grid_width) = tile_grid(output);
         let stride = outputs.next_multiple_of(BLOCK);
+        let mut places = sums.chunks_exact(count * stride);
+        let places: [&[f32]; PLACES] = from_fn(|_| places.next().expect("there are sums of each place"));
         let output_row = |tiles: usize| tiles / grid_height * out_height + tiles % grid_height * TILE;
         let first_row = output_row(self.rows.start);
-        let zero = simd.splat_f32s(0.0);
         let mut tile = 0;
         for row in self.rows.clone() {
-            let top = output_row(row);
             let rows = TILE.min(out_height - row % grid_height * TILE);
+            let start = (output_row(row) - first_row) * out_width * outputs;
+            let result = &mut self.result[start..start + rows * out_width * outputs];
             for column in 0..grid_width {
-                let left = column * TILE;
-                let columns = TILE.min(out_width - left);
-                let mut channel = 0;
-                while channel < outputs {
-                    let lanes = S::F32_LANES.min(outputs - channel);
-                    let bias = load_one(simd, &bias[channel..channel + lanes]);
-                    // Columns of the transformed tile, each transformed back.
-                    let mut half = [[zero; WINDOW]; TILE];
-                    for x in 0..WINDOW {
-                        let mut values = [zero; WINDOW];
-                        for (y, value) in values.iter_mut().enumerate() {
-                            let start = ((y * WINDOW + x) * count + tile) * stride + channel;
-                            *value = S::as_simd_f32s(&sums[start..start + S::F32_LANES]).0[0];
-                        }
-                        let values = output_transform(simd, values);
-                        for (row, value) in half.iter_mut().zip(values) {
-                            row[x] = value;
-                        }
-                    }
-                    for (y, half) in half.into_iter().enumerate().take(rows) {
-                        let pixels = output_transform(simd, half);
-                        for (x, pixel) in pixels.into_iter().enumerate().take(columns) {
-                            let start = ((top + y - first_row) * out_width + left + x) * outputs + channel;
-                            let pixel = simd.add_f32s(pixel, bias);
-                            store_one(simd, &mut self.result[start..start + lanes], pixel);
-                        }
-                    }
-                    channel += lanes;
+                let columns = TILE.min(out_width - column * TILE);
+                let of_tile = OutputTile { places: &places, start: tile * stride, bias, columns, outputs };
+                let (pixel, line) = (column * TILE * outputs, out_width * outputs);
+                let whole = in_whole_vectors::<S>(outputs);
+                for channel in (0..whole).step_by(S::F32_LANES) {
+                    of_tile.transform(simd, channel, S::F32_LANES, result, pixel, line);
+                }
+                if whole < outputs {
+                    of_tile.transform(simd, whole, outputs - whole, result, pixel, line);
                 }
                 tile += 1;
             }
         }
     }
+}
+
+/// A tile of sums, to be transformed back.
+struct OutputTile<'a> {
+    places: &'a [&'a [f32]; PLACES],
+    /// Which number of each place is the first of the tile.
+    start: usize,
+    bias: &'a [f32],
+    /// Pixels of a row that there are.
+    columns: usize,
+    outputs: usize,
+}
+
+impl OutputTile<'_> {
+    /// Some channels of the tile, with bias, into `result`, whole rows of `line` numbers, from `corner` on.
+    #[inline(always)]
+    fn transform<S: Simd>(
+        &self,
+        simd: S,
+        channel: usize,
+        lanes: usize,
+        result: &mut [f32],
+        corner: usize,
+        line: usize,
+    ) {
+        let zero = simd.splat_f32s(0.0);
+        let bias = load_one(simd, &self.bias[channel..channel + lanes]);
+        let start = self.start + channel;
+        // Columns of the transformed tile, each transformed back.
+        let mut tile = [[zero; TILE]; WINDOW];
+        for (x, column) in tile.iter_mut().enumerate() {
+            let mut values = [zero; WINDOW];
+            for (y, value) in values.iter_mut().enumerate() {
+                // Panels are whole vectors.
+                *value = load_one(simd, &self.places[y * WINDOW + x][start..start + S::F32_LANES]);
+            }
+            *column = output_transform(simd, values);
+        }
+        for (y, line) in result.chunks_exact_mut(line).enumerate() {
+            let mut row = [zero; WINDOW];
+            for (value, column) in row.iter_mut().zip(&tile) {
+                *value = column[y];
+            }
+            let mut start = corner + channel;
+            for pixel in output_transform(simd, row).iter().take(self.columns) {
+                store_one(simd, &mut line[start..start + lanes], simd.add_f32s(*pixel, bias));
+                start += self.outputs;
+            }
+        }
+    }
+}
+
+/// How many of so many channels whole vectors have.
+fn in_whole_vectors<S: Simd>(channels: usize) -> usize {
+    channels - channels % S::F32_LANES
 }
 
 /// `Bᵀ d B` of the windows of some rows of tiles, of `input`: `[N, H, W, C]`, into `tiles`: `[36][count][C]`.
@@ -269,47 +307,73 @@ pub(super) fn transform_input<S: Simd>(
     let [_, channels, height, width] = convolution.shape;
     let (grid_height, grid_width) = tile_grid(convolution.output);
     let padding = convolution.geometry.padding;
-    let zero = simd.splat_f32s(0.0);
+    let mut places = tiles.chunks_exact_mut(count * channels);
+    let mut places: [&mut [f32]; PLACES] = from_fn(|_| places.next().expect("each place has tiles"));
     let mut tile = 0;
     for row in rows {
         let image = row / grid_height * height;
         let top = row % grid_height * TILE;
+        let mut lines: [&[f32]; WINDOW] = [&[]; WINDOW];
+        for (y, line) in lines.iter_mut().enumerate() {
+            let y = (top + y).wrapping_sub(padding.0);
+            if y < height {
+                *line = &input[(image + y) * width * channels..][..width * channels];
+            }
+        }
         for column in 0..grid_width {
-            let left = column * TILE;
-            let mut channel = 0;
-            while channel < channels {
-                let lanes = S::F32_LANES.min(channels - channel);
-                // Rows of the window, each transformed.
-                let mut window = [[zero; WINDOW]; WINDOW];
-                for (y, transformed) in window.iter_mut().enumerate() {
-                    let y = (top + y).wrapping_sub(padding.0);
-                    if y >= height {
-                        continue;
-                    }
-                    let mut pixels = [zero; WINDOW];
-                    for (x, pixel) in pixels.iter_mut().enumerate() {
-                        let x = (left + x).wrapping_sub(padding.1);
-                        if x < width {
-                            let start = ((image + y) * width + x) * channels + channel;
-                            *pixel = load_one(simd, &input[start..start + lanes]);
-                        }
-                    }
-                    *transformed = input_transform(simd, pixels);
+            let mut starts = [OUTSIDE; WINDOW];
+            for (x, start) in starts.iter_mut().enumerate() {
+                let x = (column * TILE + x).wrapping_sub(padding.1);
+                if x < width {
+                    *start = x * channels;
                 }
-                for x in 0..WINDOW {
-                    let mut column = [zero; WINDOW];
-                    for (value, row) in column.iter_mut().zip(&window) {
-                        *value = row[x];
-                    }
-                    let column = input_transform(simd, column);
-                    for (y, value) in column.into_iter().enumerate() {
-                        let start = ((y * WINDOW + x) * count + tile) * channels + channel;
-                        store_one(simd, &mut tiles[start..start + lanes], value);
-                    }
-                }
-                channel += lanes;
+            }
+            let (whole, first) = (in_whole_vectors::<S>(channels), tile * channels);
+            for channel in (0..whole).step_by(S::F32_LANES) {
+                transform_window(simd, &lines, &starts, channel, S::F32_LANES, &mut places, first);
+            }
+            if whole < channels {
+                transform_window(simd, &lines, &starts, whole, channels - whole, &mut places, first);
             }
             tile += 1;
+        }
+    }
+}
+
+/// Where no line has a number, and so many behind neither.
+const OUTSIDE: usize = usize::MAX / 2;
+
+/// Some channels of the transformed window whose pixels are at `starts` in `lines`, into `places` from `tile` on.
+#[inline(always)]
+fn transform_window<S: Simd>(
+    simd: S,
+    lines: &[&[f32]; WINDOW],
+    starts: &[usize; WINDOW],
+    channel: usize,
+    lanes: usize,
+    places: &mut [&mut [f32]; PLACES],
+    tile: usize,
+) {
+    let zero = simd.splat_f32s(0.0);
+    // Rows of the window, each transformed.
+    let mut window = [[zero; WINDOW]; WINDOW];
+    for (row, line) in window.iter_mut().zip(lines) {
+        let mut pixels = [zero; WINDOW];
+        for (pixel, start) in pixels.iter_mut().zip(starts) {
+            if let Some(values) = line.get(start + channel..).and_then(|rest| rest.get(..lanes)) {
+                *pixel = load_one(simd, values);
+            }
+        }
+        *row = input_transform(simd, pixels);
+    }
+    let start = tile + channel;
+    for x in 0..WINDOW {
+        let mut column = [zero; WINDOW];
+        for (value, row) in column.iter_mut().zip(&window) {
+            *value = row[x];
+        }
+        for (y, value) in input_transform(simd, column).iter().enumerate() {
+            store_one(simd, &mut places[y * WINDOW + x][start..start + lanes], *value);
         }
     }
 }
