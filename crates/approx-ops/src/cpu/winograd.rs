@@ -290,7 +290,7 @@ impl OutputTile<'_> {
 }
 
 /// How many of so many channels whole vectors have.
-fn in_whole_vectors<S: Simd>(channels: usize) -> usize {
+pub(super) fn in_whole_vectors<S: Simd>(channels: usize) -> usize {
     channels - channels % S::F32_LANES
 }
 
@@ -341,7 +341,7 @@ pub(super) fn transform_input<S: Simd>(
 }
 
 /// Where no line has a number, and so many behind neither.
-const OUTSIDE: usize = usize::MAX / 2;
+pub(super) const OUTSIDE: usize = usize::MAX / 2;
 
 /// Some channels of the transformed window whose pixels are at `starts` in `lines`, into `places` from `tile` on.
 #[inline(always)]
@@ -358,13 +358,7 @@ fn transform_window<S: Simd>(
     // Rows of the window, each transformed.
     let mut window = [[zero; WINDOW]; WINDOW];
     for (row, line) in window.iter_mut().zip(lines) {
-        let mut pixels = [zero; WINDOW];
-        for (pixel, start) in pixels.iter_mut().zip(starts) {
-            if let Some(values) = line.get(start + channel..).and_then(|rest| rest.get(..lanes)) {
-                *pixel = load_one(simd, values);
-            }
-        }
-        *row = input_transform(simd, pixels);
+        *row = input_transform(simd, load_pixels(simd, line, starts, channel, lanes));
     }
     let start = tile + channel;
     for x in 0..WINDOW {
@@ -376,6 +370,24 @@ fn transform_window<S: Simd>(
             store_one(simd, &mut places[y * WINDOW + x][start..start + lanes], *value);
         }
     }
+}
+
+/// Some channels of the pixels that are at `starts` in `line`; zeros where it has none.
+#[inline(always)]
+pub(super) fn load_pixels<S: Simd, const N: usize>(
+    simd: S,
+    line: &[f32],
+    starts: &[usize; N],
+    channel: usize,
+    lanes: usize,
+) -> [S::f32s; N] {
+    let mut pixels = [simd.splat_f32s(0.0); N];
+    for (pixel, start) in pixels.iter_mut().zip(starts) {
+        if let Some(values) = line.get(start + channel..).and_then(|rest| rest.get(..lanes)) {
+            *pixel = load_one(simd, values);
+        }
+    }
+    pixels
 }
 
 /// So many numbers, whatever they are.

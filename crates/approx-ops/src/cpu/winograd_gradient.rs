@@ -22,7 +22,8 @@ use super::conv::{
     add_outer_products, add_tile,
 };
 use super::winograd::{
-    KERNEL, PLACES, TILE, WINDOW, at_least, load_one, store_one, tile_grid, transform_input,
+    KERNEL, OUTSIDE, PLACES, TILE, WINDOW, at_least, in_whole_vectors, load_pixels, store_one, tile_grid,
+    transform_input,
 };
 use super::{build, dense};
 use crate::simd::SimdLevel;
@@ -121,37 +122,60 @@ fn transform_gradients<S: Simd>(
     let (height, width) = convolution.output;
     let (grid_height, grid_width) = tile_grid(convolution.output);
     let stride = outputs.next_multiple_of(BLOCK);
-    let zero = simd.splat_f32s(0.0);
+    let mut places = tiles.chunks_exact_mut(count * stride);
+    let mut places: [&mut [f32]; PLACES] = from_fn(|_| places.next().expect("each place has tiles"));
     let mut tile = 0;
     for row in rows {
         let (image, top) = (row / grid_height, row % grid_height * TILE);
+        let mut lines: [&[f32]; TILE] = [&[]; TILE];
+        for (y, line) in lines.iter_mut().enumerate().take(height - top) {
+            *line = &gradients[(image * height + top + y) * width * outputs..][..width * outputs];
+        }
         for column in 0..grid_width {
             let left = column * TILE;
-            for channel in (0..outputs).step_by(S::F32_LANES) {
-                let lanes = S::F32_LANES.min(outputs - channel);
-                // Rows of the tile, each transformed.
-                let mut half = [[zero; WINDOW]; TILE];
-                for (y, transformed) in half.iter_mut().enumerate().take(height - top) {
-                    let mut pixels = [zero; TILE];
-                    for (x, pixel) in pixels.iter_mut().enumerate().take(width - left) {
-                        let start = ((image * height + top + y) * width + left + x) * outputs + channel;
-                        *pixel = load_one(simd, &gradients[start..start + lanes]);
-                    }
-                    *transformed = gradient_transform(simd, pixels);
-                }
-                for x in 0..WINDOW {
-                    let mut column = [zero; TILE];
-                    for (value, row) in column.iter_mut().zip(&half) {
-                        *value = row[x];
-                    }
-                    let column = gradient_transform(simd, column);
-                    for (y, value) in column.into_iter().enumerate() {
-                        let start = ((y * WINDOW + x) * count + tile) * stride + channel;
-                        store_one(simd, &mut tiles[start..start + S::F32_LANES], value);
-                    }
-                }
+            let mut starts = [OUTSIDE; TILE];
+            for (x, start) in starts.iter_mut().enumerate().take(width - left) {
+                *start = (left + x) * outputs;
+            }
+            let (whole, first) = (in_whole_vectors::<S>(outputs), tile * stride);
+            for channel in (0..whole).step_by(S::F32_LANES) {
+                transform_tile(simd, &lines, &starts, channel, S::F32_LANES, &mut places, first);
+            }
+            if whole < outputs {
+                transform_tile(simd, &lines, &starts, whole, outputs - whole, &mut places, first);
             }
             tile += 1;
+        }
+    }
+}
+
+/// Some channels of the transformed tile whose pixels are at `starts` in `lines`, into `places` from `tile` on.
+#[inline(always)]
+fn transform_tile<S: Simd>(
+    simd: S,
+    lines: &[&[f32]; TILE],
+    starts: &[usize; TILE],
+    channel: usize,
+    lanes: usize,
+    places: &mut [&mut [f32]; PLACES],
+    tile: usize,
+) {
+    let zero = simd.splat_f32s(0.0);
+    // Rows of the tile, each transformed.
+    let mut half = [[zero; WINDOW]; TILE];
+    for (row, line) in half.iter_mut().zip(lines) {
+        let pixels: [S::f32s; TILE] = load_pixels(simd, line, starts, channel, lanes);
+        *row = gradient_transform(simd, pixels);
+    }
+    let start = tile + channel;
+    for x in 0..WINDOW {
+        let mut column = [zero; TILE];
+        for (value, row) in column.iter_mut().zip(&half) {
+            *value = row[x];
+        }
+        for (y, value) in gradient_transform(simd, column).iter().enumerate() {
+            // Panels are whole vectors.
+            store_one(simd, &mut places[y * WINDOW + x][start..start + S::F32_LANES], *value);
         }
     }
 }
