@@ -290,7 +290,7 @@ impl OutputTile<'_> {
 }
 
 /// How many of so many channels whole vectors have.
-pub(super) fn in_whole_vectors<S: Simd>(channels: usize) -> usize {
+fn in_whole_vectors<S: Simd>(channels: usize) -> usize {
     channels - channels % S::F32_LANES
 }
 
@@ -305,89 +305,142 @@ pub(super) fn transform_input<S: Simd>(
     tiles: &mut [f32],
 ) {
     let [_, channels, height, width] = convolution.shape;
-    let (grid_height, grid_width) = tile_grid(convolution.output);
-    let padding = convolution.geometry.padding;
-    let mut places = tiles.chunks_exact_mut(count * channels);
-    let mut places: [&mut [f32]; PLACES] = from_fn(|_| places.next().expect("each place has tiles"));
-    let mut tile = 0;
-    for row in rows {
-        let image = row / grid_height * height;
-        let top = row % grid_height * TILE;
-        let mut lines: [&[f32]; WINDOW] = [&[]; WINDOW];
-        for (y, line) in lines.iter_mut().enumerate() {
-            let y = (top + y).wrapping_sub(padding.0);
-            if y < height {
-                *line = &input[(image + y) * width * channels..][..width * channels];
-            }
-        }
-        for column in 0..grid_width {
-            let mut starts = [OUTSIDE; WINDOW];
-            for (x, start) in starts.iter_mut().enumerate() {
-                let x = (column * TILE + x).wrapping_sub(padding.1);
-                if x < width {
-                    *start = x * channels;
-                }
-            }
-            let (whole, first) = (in_whole_vectors::<S>(channels), tile * channels);
-            for channel in (0..whole).step_by(S::F32_LANES) {
-                transform_window(simd, &lines, &starts, channel, S::F32_LANES, &mut places, first);
-            }
-            if whole < channels {
-                transform_window(simd, &lines, &starts, whole, channels - whole, &mut places, first);
-            }
-            tile += 1;
-        }
+    let (grid, padding) = (tile_grid(convolution.output), convolution.geometry.padding);
+    let images = Images { values: input, height, width, channels, padding };
+    images.transform::<S, OfInput, WINDOW>(simd, grid, rows, count, channels, tiles);
+}
+
+/// What is done to the rows of a patch of `N`×`N` pixels, and then to the columns.
+pub(super) trait Transform<const N: usize> {
+    fn apply<S: Simd>(simd: S, pixels: [S::f32s; N]) -> [S::f32s; WINDOW];
+}
+
+/// `Bᵀ d`.
+struct OfInput;
+
+impl Transform<WINDOW> for OfInput {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, d: [S::f32s; WINDOW]) -> [S::f32s; WINDOW] {
+        let [two, four, five] = [simd.splat_f32s(2.0), simd.splat_f32s(4.0), simd.splat_f32s(-5.0)];
+        let minus_four = simd.splat_f32s(-4.0);
+        let minus_two = simd.splat_f32s(-2.0);
+        let even = simd.mul_add_e_f32s(minus_four, d[2], d[4]);
+        let odd = simd.mul_add_e_f32s(minus_four, d[1], d[3]);
+        let far_even = simd.sub_f32s(d[4], d[2]);
+        let far_odd = simd.sub_f32s(d[3], d[1]);
+        [
+            simd.mul_add_e_f32s(four, d[0], simd.mul_add_e_f32s(five, d[2], d[4])),
+            simd.add_f32s(even, odd),
+            simd.sub_f32s(even, odd),
+            simd.mul_add_e_f32s(two, far_odd, far_even),
+            simd.mul_add_e_f32s(minus_two, far_odd, far_even),
+            simd.mul_add_e_f32s(four, d[1], simd.mul_add_e_f32s(five, d[3], d[5])),
+        ]
     }
+}
+
+/// `[N, H, W, C]`, zero in the padding around each image.
+pub(super) struct Images<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+    pub(super) padding: (usize, usize),
 }
 
 /// Where no line has a number, and so many behind neither.
-pub(super) const OUTSIDE: usize = usize::MAX / 2;
+const OUTSIDE: usize = usize::MAX / 2;
 
-/// Some channels of the transformed window whose pixels are at `starts` in `lines`, into `places` from `tile` on.
-#[inline(always)]
-fn transform_window<S: Simd>(
-    simd: S,
-    lines: &[&[f32]; WINDOW],
-    starts: &[usize; WINDOW],
-    channel: usize,
-    lanes: usize,
-    places: &mut [&mut [f32]; PLACES],
-    tile: usize,
-) {
-    let zero = simd.splat_f32s(0.0);
-    // Rows of the window, each transformed.
-    let mut window = [[zero; WINDOW]; WINDOW];
-    for (row, line) in window.iter_mut().zip(lines) {
-        *row = input_transform(simd, load_pixels(simd, line, starts, channel, lanes));
-    }
-    let start = tile + channel;
-    for x in 0..WINDOW {
-        let mut column = [zero; WINDOW];
-        for (value, row) in column.iter_mut().zip(&window) {
-            *value = row[x];
-        }
-        for (y, value) in input_transform(simd, column).iter().enumerate() {
-            store_one(simd, &mut places[y * WINDOW + x][start..start + lanes], *value);
+impl Images<'_> {
+    /// The transformed patches of some rows of tiles, of a grid on each image, into `tiles`: `[36][count][stride]`.
+    #[inline(always)]
+    pub(super) fn transform<S: Simd, T: Transform<N>, const N: usize>(
+        &self,
+        simd: S,
+        (grid_height, grid_width): (usize, usize),
+        rows: Range<usize>,
+        count: usize,
+        stride: usize,
+        tiles: &mut [f32],
+    ) {
+        let Self { values, height, width, channels, padding } = *self;
+        let mut places = tiles.chunks_exact_mut(count * stride);
+        let mut places: [&mut [f32]; PLACES] = from_fn(|_| places.next().expect("each place has tiles"));
+        let mut tile = 0;
+        for row in rows {
+            let (image, top) = (row / grid_height * height, row % grid_height * TILE);
+            let mut lines: [&[f32]; N] = [&[]; N];
+            for (y, line) in lines.iter_mut().enumerate() {
+                let y = (top + y).wrapping_sub(padding.0);
+                if y < height {
+                    *line = &values[(image + y) * width * channels..][..width * channels];
+                }
+            }
+            for column in 0..grid_width {
+                let mut starts = [OUTSIDE; N];
+                for (x, start) in starts.iter_mut().enumerate() {
+                    let x = (column * TILE + x).wrapping_sub(padding.1);
+                    if x < width {
+                        *start = x * channels;
+                    }
+                }
+                let patch = Patch { lines: &lines, starts: &starts };
+                let (whole, first) = (in_whole_vectors::<S>(channels), tile * stride);
+                for channel in (0..whole).step_by(S::F32_LANES) {
+                    let lanes = (S::F32_LANES, S::F32_LANES);
+                    patch.transform::<S, T>(simd, channel, lanes, &mut places, first);
+                }
+                if whole < channels {
+                    let lanes = (channels - whole, S::F32_LANES.min(stride - whole));
+                    patch.transform::<S, T>(simd, whole, lanes, &mut places, first);
+                }
+                tile += 1;
+            }
         }
     }
 }
 
-/// Some channels of the pixels that are at `starts` in `line`; zeros where it has none.
-#[inline(always)]
-pub(super) fn load_pixels<S: Simd, const N: usize>(
-    simd: S,
-    line: &[f32],
-    starts: &[usize; N],
-    channel: usize,
-    lanes: usize,
-) -> [S::f32s; N] {
-    let mut pixels = [simd.splat_f32s(0.0); N];
-    for (pixel, start) in pixels.iter_mut().zip(starts) {
-        if let Some(values) = line.get(start + channel..).and_then(|rest| rest.get(..lanes)) {
-            *pixel = load_one(simd, values);
+/// Pixels: where they begin in which lines.
+struct Patch<'a, const N: usize> {
+    lines: &'a [&'a [f32]; N],
+    starts: &'a [usize; N],
+}
+
+impl<const N: usize> Patch<'_, N> {
+    /// Some channels of the transformed patch into `places`, `tile` numbers behind their beginning. So many lanes are read,
+    /// and so many written.
+    #[inline(always)]
+    fn transform<S: Simd, T: Transform<N>>(
+        &self,
+        simd: S,
+        channel: usize,
+        (read, written): (usize, usize),
+        places: &mut [&mut [f32]; PLACES],
+        tile: usize,
+    ) {
+        let zero = simd.splat_f32s(0.0);
+        // Rows, each transformed.
+        let mut half = [[zero; WINDOW]; N];
+        for (row, line) in half.iter_mut().zip(self.lines) {
+            let mut pixels = [zero; N];
+            for (pixel, start) in pixels.iter_mut().zip(self.starts) {
+                if let Some(values) = line.get(start + channel..).and_then(|rest| rest.get(..read)) {
+                    *pixel = load_one(simd, values);
+                }
+            }
+            *row = T::apply(simd, pixels);
+        }
+        let start = tile + channel;
+        for x in 0..WINDOW {
+            let mut column = [zero; N];
+            for (value, row) in column.iter_mut().zip(&half) {
+                *value = row[x];
+            }
+            for (y, value) in T::apply(simd, column).iter().enumerate() {
+                store_one(simd, &mut places[y * WINDOW + x][start..start + written], *value);
+            }
         }
     }
-    pixels
 }
 
 /// So many numbers, whatever they are.
@@ -431,26 +484,6 @@ fn multiply<S: Simd, const R: usize, const P: usize>(
     }
 }
 
-/// `Bᵀ d`.
-#[inline(always)]
-fn input_transform<S: Simd>(simd: S, d: [S::f32s; WINDOW]) -> [S::f32s; WINDOW] {
-    let [two, four, five] = [simd.splat_f32s(2.0), simd.splat_f32s(4.0), simd.splat_f32s(-5.0)];
-    let minus_four = simd.splat_f32s(-4.0);
-    let minus_two = simd.splat_f32s(-2.0);
-    let even = simd.mul_add_e_f32s(minus_four, d[2], d[4]);
-    let odd = simd.mul_add_e_f32s(minus_four, d[1], d[3]);
-    let far_even = simd.sub_f32s(d[4], d[2]);
-    let far_odd = simd.sub_f32s(d[3], d[1]);
-    [
-        simd.mul_add_e_f32s(four, d[0], simd.mul_add_e_f32s(five, d[2], d[4])),
-        simd.add_f32s(even, odd),
-        simd.sub_f32s(even, odd),
-        simd.mul_add_e_f32s(two, far_odd, far_even),
-        simd.mul_add_e_f32s(minus_two, far_odd, far_even),
-        simd.mul_add_e_f32s(four, d[1], simd.mul_add_e_f32s(five, d[3], d[5])),
-    ]
-}
-
 /// `Aᵀ m`.
 #[inline(always)]
 fn output_transform<S: Simd>(simd: S, m: [S::f32s; WINDOW]) -> [S::f32s; TILE] {
@@ -467,7 +500,7 @@ fn output_transform<S: Simd>(simd: S, m: [S::f32s; WINDOW]) -> [S::f32s; TILE] {
 
 /// A vector; zeros where `values` ends.
 #[inline(always)]
-pub(super) fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
     match S::as_simd_f32s(values) {
         ([vector], _) => *vector,
         _ => simd.partial_load_f32s(values),
@@ -475,7 +508,7 @@ pub(super) fn load_one<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
 }
 
 #[inline(always)]
-pub(super) fn store_one<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
+fn store_one<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
     match S::as_mut_simd_f32s(values) {
         ([place], _) => *place = vector,
         (_, values) => simd.partial_store_f32s(values, vector),

@@ -22,8 +22,7 @@ use super::conv::{
     add_outer_products, add_tile,
 };
 use super::winograd::{
-    KERNEL, OUTSIDE, PLACES, TILE, WINDOW, at_least, in_whole_vectors, load_pixels, store_one, tile_grid,
-    transform_input,
+    Images, KERNEL, PLACES, TILE, Transform, WINDOW, at_least, tile_grid, transform_input,
 };
 use super::{build, dense};
 use crate::simd::SimdLevel;
@@ -70,7 +69,7 @@ pub(super) fn weight_gradient(
         let used = starts.len();
         parts[..used].par_iter_mut().zip(starts.collect::<Vec<_>>()).for_each(|(part, start)| {
             let rows = start..(start + rows_per_part).min(all);
-            SimdLevel::current().run(Transform { convolution, input, gradients, rows, part });
+            SimdLevel::current().run(TransformPart { convolution, input, gradients, rows, part });
         });
         let parts = &parts[..used];
         sums.par_chunks_mut(inputs * BLOCK).enumerate().for_each(|(i, sums)| {
@@ -83,7 +82,7 @@ pub(super) fn weight_gradient(
 }
 
 /// Fills a part.
-struct Transform<'a> {
+struct TransformPart<'a> {
     convolution: &'a Convolution<'a>,
     input: &'a [f32],
     gradients: &'a [f32],
@@ -91,7 +90,7 @@ struct Transform<'a> {
     part: &'a mut Part,
 }
 
-impl WithSimd for Transform<'_> {
+impl WithSimd for TransformPart<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -118,83 +117,32 @@ fn transform_gradients<S: Simd>(
     count: usize,
     tiles: &mut [f32],
 ) {
-    let outputs = convolution.geometry.outputs;
+    let channels = convolution.geometry.outputs;
     let (height, width) = convolution.output;
-    let (grid_height, grid_width) = tile_grid(convolution.output);
-    let stride = outputs.next_multiple_of(BLOCK);
-    let mut places = tiles.chunks_exact_mut(count * stride);
-    let mut places: [&mut [f32]; PLACES] = from_fn(|_| places.next().expect("each place has tiles"));
-    let mut tile = 0;
-    for row in rows {
-        let (image, top) = (row / grid_height, row % grid_height * TILE);
-        let mut lines: [&[f32]; TILE] = [&[]; TILE];
-        for (y, line) in lines.iter_mut().enumerate().take(height - top) {
-            *line = &gradients[(image * height + top + y) * width * outputs..][..width * outputs];
-        }
-        for column in 0..grid_width {
-            let left = column * TILE;
-            let mut starts = [OUTSIDE; TILE];
-            for (x, start) in starts.iter_mut().enumerate().take(width - left) {
-                *start = (left + x) * outputs;
-            }
-            let (whole, first) = (in_whole_vectors::<S>(outputs), tile * stride);
-            for channel in (0..whole).step_by(S::F32_LANES) {
-                transform_tile(simd, &lines, &starts, channel, S::F32_LANES, &mut places, first);
-            }
-            if whole < outputs {
-                transform_tile(simd, &lines, &starts, whole, outputs - whole, &mut places, first);
-            }
-            tile += 1;
-        }
-    }
-}
-
-/// Some channels of the transformed tile whose pixels are at `starts` in `lines`, into `places` from `tile` on.
-#[inline(always)]
-fn transform_tile<S: Simd>(
-    simd: S,
-    lines: &[&[f32]; TILE],
-    starts: &[usize; TILE],
-    channel: usize,
-    lanes: usize,
-    places: &mut [&mut [f32]; PLACES],
-    tile: usize,
-) {
-    let zero = simd.splat_f32s(0.0);
-    // Rows of the tile, each transformed.
-    let mut half = [[zero; WINDOW]; TILE];
-    for (row, line) in half.iter_mut().zip(lines) {
-        let pixels: [S::f32s; TILE] = load_pixels(simd, line, starts, channel, lanes);
-        *row = gradient_transform(simd, pixels);
-    }
-    let start = tile + channel;
-    for x in 0..WINDOW {
-        let mut column = [zero; TILE];
-        for (value, row) in column.iter_mut().zip(&half) {
-            *value = row[x];
-        }
-        for (y, value) in gradient_transform(simd, column).iter().enumerate() {
-            // Panels are whole vectors.
-            store_one(simd, &mut places[y * WINDOW + x][start..start + S::F32_LANES], *value);
-        }
-    }
+    let images = Images { values: gradients, height, width, channels, padding: (0, 0) };
+    let (grid, stride) = (tile_grid(convolution.output), channels.next_multiple_of(BLOCK));
+    images.transform::<S, OfGradient, TILE>(simd, grid, rows, count, stride, tiles);
 }
 
 /// `A e`.
-#[inline(always)]
-fn gradient_transform<S: Simd>(simd: S, e: [S::f32s; TILE]) -> [S::f32s; WINDOW] {
-    let [two, four] = [simd.splat_f32s(2.0), simd.splat_f32s(4.0)];
-    let (near_even, near_odd) = (simd.add_f32s(e[0], e[2]), simd.add_f32s(e[1], e[3]));
-    let far_even = simd.mul_add_e_f32s(four, e[2], e[0]);
-    let far_odd = simd.mul_f32s(two, simd.mul_add_e_f32s(four, e[3], e[1]));
-    [
-        e[0],
-        simd.add_f32s(near_even, near_odd),
-        simd.sub_f32s(near_even, near_odd),
-        simd.add_f32s(far_even, far_odd),
-        simd.sub_f32s(far_even, far_odd),
-        e[3],
-    ]
+struct OfGradient;
+
+impl Transform<TILE> for OfGradient {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, e: [S::f32s; TILE]) -> [S::f32s; WINDOW] {
+        let [two, four] = [simd.splat_f32s(2.0), simd.splat_f32s(4.0)];
+        let (near_even, near_odd) = (simd.add_f32s(e[0], e[2]), simd.add_f32s(e[1], e[3]));
+        let far_even = simd.mul_add_e_f32s(four, e[2], e[0]);
+        let far_odd = simd.mul_f32s(two, simd.mul_add_e_f32s(four, e[3], e[1]));
+        [
+            e[0],
+            simd.add_f32s(near_even, near_odd),
+            simd.sub_f32s(near_even, near_odd),
+            simd.add_f32s(far_even, far_odd),
+            simd.sub_f32s(far_even, far_odd),
+            e[3],
+        ]
+    }
 }
 
 /// Adds the products of some parts, of one place and one panel, to `sums`: `[channel][BLOCK]`.
