@@ -307,16 +307,16 @@ impl Job<'_> {
         Ok(Logits::new(values, classes))
     }
 
-    /// On a GPU, sends an empty batch through the network, so that what a process loads and chooses once is not in the
+    /// On a GPU, sends a batch of zeros through the network, so that what a process loads and chooses once is not in the
     /// time of the first pass; on the CPU, there is nothing of the kind.
     ///
     /// # Errors
     /// As [`exact_pass`].
     pub fn warm_up(&self, network: &Network) -> Result<()> {
-        let count = self.ranges()?[0].len();
         if self.device.is_cpu() {
             return Ok(());
         }
+        let count = self.ranges()?[0].len();
         let (height, width) = self.images.size();
         let images = Tensor::zeros((count, CHANNELS, height, width), DType::F32, &self.device)?;
         let batch = Batch { images: Some(images), labels: Vec::new(), skipped: Vec::new() };
