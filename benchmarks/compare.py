@@ -406,6 +406,8 @@ def parse_arguments():
     arguments.batch = arguments.batch or dataset.batch[arguments.device]
     if arguments.reference is None:
         arguments.reference = arguments.dataset == "cifar10" or arguments.device == "cuda"
+    if arguments.program and not arguments.program.is_file():
+        parser.error(f"--program {arguments.program}: there is no such file")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no GPU")
     unknown = [name for name in arguments.backbones if name not in dataset.backbones]
