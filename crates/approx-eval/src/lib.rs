@@ -15,7 +15,7 @@
 //! ```
 //! use approx_data::{Normalization, demo};
 //! use approx_eval::{Bounds, Job, Search, approximate_pass, exact_pass};
-//! use approx_models::{ActivationPolicy, Backbone, Weights};
+//! use approx_models::{ActivationPolicy, Backbone, Network, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
@@ -24,7 +24,7 @@
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
 //! let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.02; shape.iter().product()]);
 //!
-//! let mut network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let mut network = Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?;
 //! let exact = exact_pass(&job, &network, &())?;
 //! let search = Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 };
 //! let found = approximate_pass(&job, &exact, &mut network, search, &(), |bounds| {

@@ -8,7 +8,7 @@ use approx_data::{Normalization, demo};
 use approx_eval::output::{sha256, write_atomically};
 use approx_eval::report::WeightsFile;
 use approx_eval::{Bounds, Job, Observer, Report, Search};
-use approx_models::{ActivationPolicy, Backbone, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, Weights};
 use minimax_coeffs::Alpha;
 
 use crate::args::{DemoArgs, Method};
@@ -37,7 +37,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let mut subjects = Subjects {
         dataset: "demo",
         backbone,
-        network: backbone.build(&weights, &ActivationPolicy::exact())?,
+        network: Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?,
         weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
         job: Job {
             images: &images,

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use approx_data::random::stream;
 use approx_data::{Epoch, ImageSet, ImageSource, Normalization, prefetch};
 use approx_eval::output::write_atomically;
-use approx_models::{Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+use approx_models::{Backbone, Network, Sgd, StepOptions, TrainableNetwork, Weights};
 use candle_core::Device;
 use rand::RngCore;
 
@@ -61,7 +61,7 @@ impl<'a> Training<'a> {
         (stop, progress): (&'a AtomicBool, &'a Progress),
     ) -> Result<Self> {
         let recipe = &header.recipe;
-        let network = TrainableNetwork::new(backbone, weights, &recipe.policy())?;
+        let network = TrainableNetwork::build(backbone.graph()?, weights, &recipe.policy())?;
         let mut sgd = Sgd::new(recipe.momentum, recipe.weight_decay, recipe.nesterov);
         sgd.set_velocity(velocity);
         let device = weights.device().clone();
@@ -164,7 +164,7 @@ impl<'a> Training<'a> {
     fn measure(&self, state: &Tensors) -> Result<Option<Means>> {
         let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         let weights = Weights::from_tensors(tensors, &self.device, "the weights in training".to_owned())?;
-        let network = self.backbone.build(&weights, &self.header.recipe.policy())?;
+        let network = Network::build(self.backbone.graph()?, &weights, &self.header.recipe.policy())?;
         let test = evaluate(&network, &self.images.test, &self.device, self.stop, self.progress);
         test.map_err(|error| anyhow!("{error}; {}", self.last_good()))
     }
