@@ -8,7 +8,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`policy`] | [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site |
+//! | [`policy`] | [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site; polynomials by digest |
+//! | [`run_options`] | [`RunOptions`]: noise, and what happens outside of a range |
 //! | [`weights`] | [`Weights`] from `.pt`, `.pth`, `.safetensors`, tensors or a function |
 //! | [`builder`] | [`NetBuilder`]: weights, policy and path |
 //! | [`layers`] | convolution with folded batch norm, linear layer, activation sites |
@@ -43,6 +44,7 @@ pub mod network;
 pub mod policy;
 pub mod registry;
 pub mod resnet;
+pub mod run_options;
 mod tape;
 pub mod training;
 pub mod vgg;
@@ -51,8 +53,9 @@ pub mod weights;
 pub use builder::NetBuilder;
 pub use error::{ModelError, Result};
 pub use init::initial_weights;
-pub use network::{Forward, Network, Site, SiteKind};
-pub use policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
+pub use network::{Forward, Network, Site};
+pub use policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
 pub use registry::Backbone;
+pub use run_options::{Outside, RunOptions};
 pub use training::{Gradients, Sgd, StepOptions, StepReport, TrainableNetwork};
 pub use weights::{Weights, WeightsError};

@@ -1,6 +1,5 @@
 //! A built model and its sites.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use approx_ops::{
@@ -12,7 +11,8 @@ use rayon::prelude::*;
 
 use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
-use crate::policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
+use crate::policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
+use crate::run_options::{Outside, RunOptions};
 use crate::weights::Weights;
 
 /// Something that turns images into logits.
@@ -28,25 +28,6 @@ pub trait Forward: Send + Sync {
 impl Forward for Box<dyn Forward> {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
         (**self).forward(images)
-    }
-}
-
-/// Which function a site has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SiteKind {
-    /// A ReLU or what stands for it.
-    Relu,
-    /// A max-pooling or what stands for it.
-    MaxPool,
-}
-
-impl SiteKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Relu => "relu",
-            Self::MaxPool => "max_pool",
-        }
     }
 }
 
@@ -192,18 +173,18 @@ impl Network {
     ) -> Result<Self> {
         let (model, sites, parameters) = NetBuilder::run(weights, define)?;
         let mut network = Self { forward: Box::new(model), sites, noise: None, parameters };
-        network.set_policy(policy)?;
+        network.set_policy(policy, &RunOptions::default())?;
         Ok(network)
     }
 
     /// Replaces all activations by what `policy` says, and keeps the weights.
     ///
     /// # Errors
-    /// [`ModelError::UnknownSite`] if the policy has an exception for a site that there is not; a bound that is
-    /// not positive and finite. The network is then as it was.
-    pub fn set_policy(&mut self, policy: &ActivationPolicy) -> Result<()> {
-        set_policy(&mut self.sites, policy)?;
-        self.noise = policy.noise;
+    /// [`ModelError::Policy`] if the policy has an exception for a site that there is not, or a parabola for a
+    /// max-pooling; [`ModelError::NoiseOutside`]; a bound that is not positive and finite. The network is then as it was.
+    pub fn set_policy(&mut self, policy: &ActivationPolicy, options: &RunOptions) -> Result<()> {
+        set_policy(&mut self.sites, policy, options)?;
+        self.noise = options.noise;
         Ok(())
     }
 
@@ -263,27 +244,17 @@ impl Network {
 }
 
 /// As [`Network::set_policy`].
-pub(crate) fn set_policy(sites: &mut [Site], policy: &ActivationPolicy) -> Result<()> {
-    check_names(sites, SiteKind::Relu, &policy.relu_sites)?;
-    check_names(sites, SiteKind::MaxPool, &policy.max_pool_sites)?;
+pub(crate) fn set_policy(sites: &mut [Site], policy: &ActivationPolicy, options: &RunOptions) -> Result<()> {
+    policy.check(sites.iter().map(|site| (site.name(), site.kind())))?;
+    if options.noise.is_some() && options.outside == Outside::Exact {
+        return Err(ModelError::NoiseOutside);
+    }
     let replacements: Vec<Replacement> =
-        sites.iter().map(|site| Replacement::new(site, policy)).collect::<Result<_>>()?;
+        sites.iter().map(|site| Replacement::new(site, policy, options)).collect::<Result<_>>()?;
     for (site, replacement) in sites.iter_mut().zip(replacements) {
         replacement.apply(site);
     }
     Ok(())
-}
-
-fn check_names<P>(sites: &[Site], kind: SiteKind, exceptions: &BTreeMap<String, P>) -> Result<()> {
-    let known: Vec<&str> = sites.iter().filter(|s| s.kind() == kind).map(Site::name).collect();
-    match exceptions.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(ModelError::UnknownSite {
-            name: name.clone(),
-            kind: kind.name(),
-            known: known.into_iter().map(str::to_owned).collect(),
-        }),
-    }
 }
 
 /// A site's next function, made before any site is changed.
@@ -293,40 +264,31 @@ enum Replacement {
 }
 
 impl Replacement {
-    fn new(site: &Site, policy: &ActivationPolicy) -> Result<Self> {
+    /// What `policy`, which has been checked, says of `site`.
+    fn new(site: &Site, policy: &ActivationPolicy, options: &RunOptions) -> Result<Self> {
         let name = site.name();
-        match &site.slot {
-            Slot::Relu(_) => {
-                let exact = |activation| Ok(Self::Relu(ReluFunction::Plain(activation), None));
-                match policy.relu_at(name) {
-                    ReluPolicy::Exact => exact(Activation::RELU),
-                    ReluPolicy::Square => exact(Activation::SQUARE),
-                    ReluPolicy::ReluAq => exact(Activation::RELU_AQ),
-                    ReluPolicy::Minimax { alpha, bound } => Self::relu(name, policy, alpha.into(), bound),
-                    ReluPolicy::Composite { composition, bound } => {
-                        Self::relu(name, policy, composition, bound)
-                    }
-                }
+        let plain = |activation| Ok(Self::Relu(ReluFunction::Plain(activation), None));
+        match (&site.slot, policy.at(name, site.kind())) {
+            (Slot::Relu(_), SitePolicy::Exact) => plain(Activation::RELU),
+            (Slot::Relu(_), SitePolicy::Square) => plain(Activation::SQUARE),
+            (Slot::Relu(_), SitePolicy::ReluAq) => plain(Activation::RELU_AQ),
+            (Slot::Relu(_), SitePolicy::Minimax { composition, bound }) => {
+                Self::relu(name, composition, *bound, options)
             }
-            Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
-                MaxPoolPolicy::Exact => Ok(Self::MaxPool(MaxPoolFunction::Exact, None)),
-                MaxPoolPolicy::Minimax { alpha, bound } => {
-                    Self::max_pool(name, policy, alpha.into(), bound, *spec)
-                }
-                MaxPoolPolicy::Composite { composition, bound } => {
-                    Self::max_pool(name, policy, composition, bound, *spec)
-                }
-            },
+            (Slot::MaxPool(spec, _), SitePolicy::Minimax { composition, bound }) => {
+                Self::max_pool(name, composition, *bound, *spec, options)
+            }
+            (Slot::MaxPool(..), _) => Ok(Self::MaxPool(MaxPoolFunction::Exact, None)),
         }
     }
 
-    fn relu(name: &str, policy: &ActivationPolicy, composition: Composition, bound: f64) -> Result<Self> {
+    fn relu(name: &str, composition: &Composition, bound: f64, options: &RunOptions) -> Result<Self> {
         let sign = composition.sign();
-        let function = match policy.noise {
+        let function = match options.noise {
             Some(noise) => ReluFunction::Noisy(NoisyRelu::new(sign, bound, noise, name).map_err(at(name))?),
             None => {
                 let relu = MinimaxRelu::from_composite(sign, bound).map_err(at(name))?;
-                let exact_outside = policy.outside == Outside::Exact;
+                let exact_outside = options.outside == Outside::Exact;
                 ReluFunction::Plain(if exact_outside { relu.with_exact_outside() } else { relu }.into())
             }
         };
@@ -335,20 +297,20 @@ impl Replacement {
 
     fn max_pool(
         name: &str,
-        policy: &ActivationPolicy,
-        composition: Composition,
+        composition: &Composition,
         bound: f64,
         spec: PoolSpec,
+        options: &RunOptions,
     ) -> Result<Self> {
         let (sign, epsilon) = (composition.sign(), composition.epsilon());
-        let function = match policy.noise {
+        let function = match options.noise {
             Some(noise) => {
                 let pool = NoisyMaxPool::new(sign, epsilon, bound, spec, noise, name);
                 MaxPoolFunction::Noisy(pool.map_err(at(name))?)
             }
             None => {
                 let pool = MinimaxMaxPool::from_composite(sign, epsilon, bound, spec).map_err(at(name))?;
-                let exact_outside = policy.outside == Outside::Exact;
+                let exact_outside = options.outside == Outside::Exact;
                 MaxPoolFunction::Minimax(if exact_outside { pool.with_exact_outside() } else { pool })
             }
         };

@@ -10,6 +10,7 @@ use crate::error::{ModelError, Result};
 use crate::network::{Forward, Site, set_policy};
 use crate::policy::ActivationPolicy;
 use crate::registry::Backbone;
+use crate::run_options::RunOptions;
 use crate::tape::{self, Tape};
 use crate::weights::Weights;
 
@@ -26,12 +27,12 @@ use conv::Running;
 /// [`state`](Self::state).
 ///
 /// ```
-/// use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+/// use approx_models::{ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights};
 /// use candle_core::{DType, Device, Tensor};
 ///
 /// let backbone = Backbone::find("cifar10", "resnet20")?;
 /// let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.01; shape.iter().product()]);
-/// let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact())?;
+/// let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact(), &RunOptions::default())?;
 /// let mut sgd = Sgd::new(0.9, 5e-3, true);
 /// let images = Tensor::ones((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
 /// let (report, gradients) = network.gradients(&images, &[3, 5], StepOptions::default())?;
@@ -110,25 +111,31 @@ impl TrainableNetwork {
     /// Builds `backbone` for training. Copies the weights.
     ///
     /// # Errors
-    /// As [`Backbone::build`].
-    pub fn new(backbone: &Backbone, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
-        Self::build(weights, policy, |b| backbone.define(b)).map_err(|error| backbone.explain(error))
+    /// [`ModelError::NoiseInTraining`]; else as [`Backbone::build`].
+    pub fn new(
+        backbone: &Backbone,
+        weights: &Weights,
+        policy: &ActivationPolicy,
+        options: &RunOptions,
+    ) -> Result<Self> {
+        Self::build(weights, policy, options, |b| backbone.define(b)).map_err(|error| backbone.explain(error))
     }
 
     /// Builds a network of your own for training, as [`Network::build`](crate::Network::build).
     ///
     /// # Errors
-    /// As [`Network::build`](crate::Network::build).
+    /// [`ModelError::NoiseInTraining`]; else as [`Network::build`](crate::Network::build).
     pub fn build<M: Forward + 'static>(
         weights: &Weights,
         policy: &ActivationPolicy,
+        options: &RunOptions,
         define: impl FnOnce(&NetBuilder) -> Result<M>,
     ) -> Result<Self> {
-        if policy.noise.is_some() {
+        if options.noise.is_some() {
             return Err(ModelError::NoiseInTraining);
         }
         let (model, mut sites, variables) = NetBuilder::run_for_training(weights, define)?;
-        set_policy(&mut sites, policy)?;
+        set_policy(&mut sites, policy, options)?;
         Ok(Self { forward: Box::new(model), sites, variables })
     }
 

@@ -5,7 +5,7 @@ use approx_models::layers::{
     global_average, subsampled, through,
 };
 use approx_models::{
-    ActivationPolicy, Forward, NetBuilder, Result, Sgd, StepOptions, TrainableNetwork, Weights,
+    ActivationPolicy, Forward, NetBuilder, Result, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights,
 };
 use approx_ops::PoolSpec;
 use candle_core::{Device, Tensor};
@@ -66,7 +66,7 @@ const LABELS: [u16; 6] = [0, 1, 2, 3, 4, 0];
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
-    let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0).with_exact_outside();
+    let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0);
     let options = StepOptions { dropout_seed: Some(3), range_penalty: 0.0 };
     for (policy, range_penalty) in
         [(ActivationPolicy::relu_aq(), 0.0), (minimax.clone(), 0.0), (minimax, 2.0)]
@@ -83,7 +83,9 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
                 }
                 values
             });
-            let mut network = TrainableNetwork::build(&weights, &policy, Everything::new).unwrap();
+            let outside = RunOptions::EXACT_OUTSIDE;
+            let network = TrainableNetwork::build(&weights, &policy, &outside, Everything::new);
+            let mut network = network.unwrap();
             let (report, gradients) = network.gradients(&images(), &LABELS, options).unwrap();
             (f64::from(report.loss) + f64::from(report.penalty), gradients)
         };
@@ -116,11 +118,13 @@ fn a_parameter_that_no_gradient_reaches_is_an_error() {
             self.1.forward(&hidden.sqr()?)
         }
     }
-    let mut network =
-        TrainableNetwork::build(&Weights::generate(Device::Cpu, hashed), &ActivationPolicy::exact(), |b| {
-            Ok(Unrecorded(b.linear("first", 300, 4)?, b.linear("second", 4, 5)?))
-        })
-        .unwrap();
+    let mut network = TrainableNetwork::build(
+        &Weights::generate(Device::Cpu, hashed),
+        &ActivationPolicy::exact(),
+        &RunOptions::default(),
+        |b| Ok(Unrecorded(b.linear("first", 300, 4)?, b.linear("second", 4, 5)?)),
+    )
+    .unwrap();
     let error = network.gradients(&images(), &LABELS, StepOptions::default()).unwrap_err().to_string();
     assert!(error.contains("first.weight") && error.contains("through"), "{error}");
 }
@@ -145,8 +149,10 @@ fn sgd_is_pytorchs() {
             _ => vec![0.0],
         });
         let mut network =
-            TrainableNetwork::build(&weights, &ActivationPolicy::exact(), |b| Ok(Row(b.linear("fc", 3, 1)?)))
-                .unwrap();
+            TrainableNetwork::build(&weights, &ActivationPolicy::exact(), &RunOptions::default(), |b| {
+                Ok(Row(b.linear("fc", 3, 1)?))
+            })
+            .unwrap();
         let mut sgd = Sgd::new(0.9, 0.05, nesterov);
         for t in 1..=3u8 {
             let gradient = g.map(|g| g * f32::from(t));
