@@ -89,17 +89,14 @@ impl Approximations {
         let of_kind = |kind: SiteKind| {
             let sites = sites.iter().filter(|site| site.kind == kind);
             let approximations = sites.filter_map(|site| policy.at(&site.name, kind).approximation());
-            approximations.fold(None, |all: Option<Self>, (composition, bound)| {
-                let (bits, Self { sites, alpha, bound: bounds, .. }) = (
-                    composition.bits(),
-                    all.unwrap_or(Self { kind, sites: 0, alpha: [u8::MAX, 0], bound: [f64::INFINITY, 0.0] }),
-                );
-                Some(Self {
-                    kind,
-                    sites: sites + 1,
-                    alpha: [alpha[0].min(bits), alpha[1].max(bits)],
-                    bound: [bounds[0].min(bound), bounds[1].max(bound)],
-                })
+            let found: Vec<(u8, f64)> =
+                approximations.map(|(composition, bound)| (composition.bits(), bound)).collect();
+            let (bits, bounds) = (found.iter().map(|(bits, _)| *bits), found.iter().map(|(_, bound)| *bound));
+            Some(Self {
+                kind,
+                sites: found.len(),
+                alpha: [bits.clone().min()?, bits.max()?],
+                bound: [bounds.clone().reduce(f64::min)?, bounds.reduce(f64::max)?],
             })
         };
         [SiteKind::Relu, SiteKind::MaxPool].into_iter().filter_map(of_kind).collect()

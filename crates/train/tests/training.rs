@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use approx_cli::inputs::load_weights;
@@ -127,6 +128,21 @@ fn policy_file(composition: &Arc<Composition>, bound: f64, last: f64) -> PolicyF
     PolicyFile::new("resnet20", weights, 1.0, promise, policy, Vec::new())
 }
 
+/// The checkpoint as it was when policies had a list of ReLUs.
+fn as_version_1(checkpoint: &[u8]) -> Vec<u8> {
+    const HEADER: &str = "approx-cnn training";
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(checkpoint).unwrap();
+    let header = &metadata.metadata().as_ref().unwrap()[HEADER];
+    let mut header: serde_json::Value = serde_json::from_str(header).unwrap();
+    header["format"] = 1.into();
+    let policy = header["recipe"]["policy"].as_object_mut().unwrap();
+    let sites = policy.remove("sites").unwrap();
+    policy.insert("relu_sites".to_owned(), sites);
+    let file = safetensors::SafeTensors::deserialize(checkpoint).unwrap();
+    let metadata = HashMap::from([(HEADER.to_owned(), header.to_string())]);
+    safetensors::serialize(file.tensors(), Some(metadata)).unwrap()
+}
+
 #[test]
 fn a_policy_file_trains_as_the_same_approximation_does_and_stays_with_the_run() {
     let folder = Folder::small();
@@ -180,6 +196,12 @@ fn a_policy_file_trains_as_the_same_approximation_does_and_stays_with_the_run() 
     std::fs::remove_file(folder.path("generated.json")).unwrap();
     folder.succeed(&["--params-name", "generated", "--resume"]);
     refused(&["--resume", "--policy", "policy.json"], "policy.json: No such file");
+    // So has one of the first version, which becomes one of today.
+    let checkpoint = "weights/cifar10/resnet20_policy.checkpoint.safetensors";
+    let today = folder.read(checkpoint);
+    folder.write(checkpoint, &as_version_1(&today));
+    folder.succeed(&["--params-name", "policy", "--resume"]);
+    assert!(folder.read(checkpoint) == today);
     refused(&["--policy", "other.json", "--approx", "alpha=7"], "cannot be used with");
     refused(
         &["--force", "--backbone", "resnet32", "--policy", "other.json"],
