@@ -155,7 +155,7 @@ fn policies_of_version_1_are_read() {
         "max_pool_sites": {"features.3": {"method": "minimax", "alpha": 7, "bound": 9.0}},
     });
     // As it is, it is no policy of today, rather than one without exceptions.
-    assert!(read(&old).unwrap_err().contains("unknown field `relu_sites`"));
+    assert!(read(&old).unwrap_err().contains("unknown field `max_pool_sites`"));
     let twice = {
         let mut twice = old.clone();
         twice["max_pool_sites"]["features.2"] = json!({"method": "exact"});
