@@ -7,10 +7,11 @@
 //! cheapest one. How far along it the accuracy lasts is found by bisection, with whole evaluations on all images.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use approx_data::First;
-use approx_models::{ActivationPolicy, Network, Site};
-use minimax_coeffs::{Alpha, CompositeSign, Cost};
+use approx_models::{Composition, Network, RunOptions, Site};
+use minimax_coeffs::Cost;
 use serde::Serialize;
 
 use crate::bound_search::ApproximatePass;
@@ -35,8 +36,8 @@ pub struct Goal {
     pub minimise: Minimise,
     /// By how much the accuracy may be below the exact network's, relative to that: 0.005 for 0.5 %.
     pub max_drop: f64,
-    /// Precisions to choose from, ascending; not empty.
-    pub alphas: Vec<Alpha>,
+    /// Compositions to choose from, of ascending precision; not empty.
+    pub compositions: Vec<Arc<Composition>>,
     /// What each site's largest |x| is multiplied by to give its bound.
     pub headroom: f64,
     /// How many images the sites' sensitivity is measured on.
@@ -77,9 +78,7 @@ pub struct TunedResult {
 pub struct Tuned {
     /// Each point that was evaluated, the most expensive first.
     pub points: Vec<TunedPoint>,
-    /// The policy that was chosen; the network has its activations.
-    pub policy: ActivationPolicy,
-    /// What it gave.
+    /// What the point that was chosen gave, with its policy; the network has its activations.
     pub pass: ApproximatePass,
 }
 
@@ -102,10 +101,10 @@ pub fn tune(
 ) -> Result<Tuned> {
     let errors = sensitivities(job, exact, network, goal, observer)?;
     let costs: Vec<Cost> =
-        goal.alphas.iter().map(|alpha| CompositeSign::published(*alpha).relu_cost()).collect();
+        goal.compositions.iter().map(|composition| composition.sign().relu_cost()).collect();
     let sites: Vec<(u32, u32)> = network.sites().iter().map(Site::signs).collect();
     let path = greedy_path(&errors, &costs, &sites, goal.minimise);
-    let mut search = Search { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
+    let mut search = PathSearch { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
 
     // The last place of the path that is good enough: `good` is, `bad` is not.
     if !search.is_good(0)? {
@@ -127,7 +126,7 @@ pub fn tune(
     let names: Vec<String> = network.sites().iter().map(|site| site.name().to_owned()).collect();
     let mut points: Vec<TunedPoint> = Vec::with_capacity(evaluated.len());
     let mut kept = None;
-    for Evaluated { place, outcome } in evaluated {
+    for Evaluated { place, found } in evaluated {
         let chosen = place == good;
         let by_site = path[place].iter().zip(&sites);
         let multiplications =
@@ -140,20 +139,20 @@ pub fn tune(
         points.push(TunedPoint {
             levels: network.depth(|site| levels[site.name()]),
             multiplications: multiplications.sum(),
-            result: outcome.as_ref().map(|(result, ..)| result.clone()),
+            result: found.as_ref().map(|(result, _)| result.clone()),
             on_front: false,
             chosen,
-            alphas: path[place].iter().map(|&alpha| goal.alphas[alpha].bits()).collect(),
+            alphas: path[place].iter().map(|&alpha| goal.compositions[alpha].bits()).collect(),
         });
         if chosen {
-            kept = outcome;
+            kept = found;
         }
     }
     mark_front(&mut points, goal.minimise);
     points.sort_by_key(|point| std::cmp::Reverse((point.cost(goal.minimise), point.levels)));
-    let (_, policy, pass) = kept.expect("the chosen point is one that was evaluated");
-    network.set_policy(&policy)?;
-    Ok(Tuned { points, policy, pass })
+    let (_, pass) = kept.expect("the chosen point is one that was evaluated");
+    network.set_policy(&pass.policy, &RunOptions::default())?;
+    Ok(Tuned { points, pass })
 }
 
 impl TunedPoint {
@@ -166,7 +165,7 @@ impl TunedPoint {
 }
 
 /// Places of the path that were evaluated on all images.
-struct Search<'a> {
+struct PathSearch<'a> {
     job: &'a Job<'a>,
     exact: &'a Pass,
     network: &'a mut Network,
@@ -179,14 +178,14 @@ struct Search<'a> {
 struct Evaluated {
     place: usize,
     /// `None` if values left every range.
-    outcome: Option<(TunedResult, ActivationPolicy, ApproximatePass)>,
+    found: Option<(TunedResult, ApproximatePass)>,
 }
 
-impl Search<'_> {
+impl PathSearch<'_> {
     fn is_good(&mut self, place: usize) -> Result<bool> {
         if self.evaluated.iter().all(|e| e.place != place) {
-            let outcome = self.evaluate(place)?;
-            self.evaluated.push(Evaluated { place, outcome });
+            let found = self.evaluate(place)?;
+            self.evaluated.push(Evaluated { place, found });
         }
         Ok(self.was_good(place))
     }
@@ -196,15 +195,17 @@ impl Search<'_> {
     }
 
     fn result(&self, place: usize) -> Option<&TunedResult> {
-        let found = self.evaluated.iter().find(|e| e.place == place)?;
-        found.outcome.as_ref().map(|(result, ..)| result)
+        let evaluated = self.evaluated.iter().find(|e| e.place == place)?;
+        evaluated.found.as_ref().map(|(result, _)| result)
     }
 
-    fn evaluate(&mut self, place: usize) -> Result<Option<(TunedResult, ActivationPolicy, ApproximatePass)>> {
-        let alphas: Vec<Alpha> = self.path[place].iter().map(|&alpha| self.goal.alphas[alpha]).collect();
+    fn evaluate(&mut self, place: usize) -> Result<Option<(TunedResult, ApproximatePass)>> {
+        let compositions = &self.goal.compositions;
+        let compositions: Vec<_> = self.path[place].iter().map(|&index| &compositions[index]).collect();
         let (job, exact, headroom) = (self.job, self.exact, self.goal.headroom);
-        let fitted = fitted_pass(job, exact, self.network, &alphas, headroom, MAX_WIDENED, self.observer);
-        let (policy, pass) = match fitted {
+        let fitted =
+            fitted_pass(job, exact, self.network, &compositions, headroom, MAX_WIDENED, self.observer);
+        let pass = match fitted {
             Err(EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }) => {
                 self.observer.pass_finished();
                 return Ok(None);
@@ -218,7 +219,7 @@ impl Search<'_> {
             agreement: comparison.agreement,
             max_abs_logit_difference: comparison.max_abs_logit_difference,
         };
-        Ok(Some((result, policy, pass)))
+        Ok(Some((result, pass)))
     }
 }
 
@@ -238,15 +239,16 @@ fn sensitivities(
         batch_size: job.batch_size,
         device: job.device.clone(),
     };
-    let (count, highest) = (exact.sites.len(), goal.alphas.len() - 1);
+    let (count, highest) = (exact.sites.len(), goal.compositions.len() - 1);
     let bounds = initial_bounds(exact, goal.headroom);
     observer.pass_started("sensitivity", job.images.len() * (1 + count * highest));
-    let mut logits = |alphas: &[Alpha]| -> Result<Logits> {
+    let mut logits = |compositions: &[&Arc<Composition>]| -> Result<Logits> {
         // What one site does to the ranges of others is for the evaluation to find out.
-        network.set_policy(&policy_by_site(exact, &bounds, alphas).with_exact_outside())?;
+        let policy = policy_by_site(exact, &bounds, compositions);
+        network.set_policy(&policy, &RunOptions::EXACT_OUTSIDE)?;
         job.logits(network, observer)
     };
-    let best = vec![goal.alphas[highest]; count];
+    let best = vec![&goal.compositions[highest]; count];
     let reference = logits(&best)?;
     let mut errors = vec![vec![0.0; highest + 1]; count];
     for (site, errors) in errors.iter_mut().enumerate() {
@@ -256,9 +258,9 @@ fn sensitivities(
                 observer.advanced(job.images.len());
                 continue;
             }
-            let mut alphas = best.clone();
-            alphas[site] = goal.alphas[index];
-            let found = logits(&alphas)?;
+            let mut compositions = best.clone();
+            compositions[site] = &goal.compositions[index];
+            let found = logits(&compositions)?;
             let same = reference.predictions().zip(found.predictions()).filter(|(a, b)| a == b).count();
             let squares = reference.values().iter().zip(found.values());
             let squares: f64 = squares.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use approx_data::{ImageSet, Normalization, demo};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Pass, Search, approximate_pass, exact_pass,
+    ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Pass, approximate_pass, exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, SiteKind, Weights};
 use candle_core::Device;
 use minimax_coeffs::Alpha;
 
@@ -29,13 +29,19 @@ impl Demo {
     }
 
     fn search(&self, alpha: u8, start: f64, step: f64) -> Result<ApproximatePass, EvalError> {
-        let search = Search { start: Bounds { relu: start, max_pool: start }, step };
+        let search = BoundSearch { start: Bounds { relu: start, max_pool: start }, step };
         let alpha = Alpha::new(alpha).unwrap();
         let mut network =
             Network::build(resnet20().graph().unwrap(), &self.weights, &ActivationPolicy::exact()).unwrap();
-        approximate_pass(&job(&self.images), &self.exact, &mut network, search, &(), |bounds| {
-            ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
-        })
+        approximate_pass(
+            &job(&self.images),
+            &self.exact,
+            &mut network,
+            search,
+            &RunOptions::default(),
+            &(),
+            |bounds| ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool),
+        )
     }
 }
 

@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use approx_data::{ImageSet, ImageSource, Normalization, RawBatch, Skipped};
-use approx_eval::report::{Subject, WeightsFile};
+use approx_eval::report::{Subject, WeightsIdentity};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report, Search,
+    ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report,
     approximate_pass, exact_pass,
 };
 use approx_models::ops::{Linear, Pool, Reshape};
-use approx_models::{ActivationPolicy, GraphBuilder, Network, SiteKind, Weights};
+use approx_models::{ActivationPolicy, GraphBuilder, Network, Outside, RunOptions, SiteKind, Weights};
 use candle_core::{DType, Device, Tensor, Var};
 use minimax_coeffs::Alpha;
 use serde_json::json;
+
+/// Without noise, and without values out of range.
+const OPTIONS: RunOptions = RunOptions { noise: None, outside: Outside::Undefined };
 
 /// A network for images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
 /// values, multiplied once more, ReLU; of these a logit for each of two classes.
@@ -106,8 +109,8 @@ fn exact(images: &ImageSet) -> Pass {
     exact_pass(&job(images, 2), &tiny([1.0; 3], 1.0), &()).unwrap()
 }
 
-fn search(relu: f64, max_pool: f64, step: f64) -> Search {
-    Search { start: Bounds { relu, max_pool }, step }
+fn search(relu: f64, max_pool: f64, step: f64) -> BoundSearch {
+    BoundSearch { start: Bounds { relu, max_pool }, step }
 }
 
 /// Writes down all that it is told.
@@ -249,20 +252,20 @@ impl Case {
         &self,
         alpha: Alpha,
         batch_size: usize,
-        search: Search,
+        search: BoundSearch,
         observer: &dyn Observer,
     ) -> approx_eval::Result<ApproximatePass> {
         let images = images(&SEVEN);
         let tiny = Tiny::new([0.0; 3], 0.0);
         let (job, mut network) = (job(&images, batch_size), tiny.network());
-        approximate_pass(&job, &exact(&images), &mut network, search, observer, |bounds| {
+        approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, observer, |bounds| {
             let (gains, between) = (self.gains)(bounds);
             tiny.set(gains, between);
             ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
         })
     }
 
-    fn search(&self) -> Search {
+    fn search(&self) -> BoundSearch {
         let (relu, max_pool, step) = self.search;
         search(relu, max_pool, step)
     }
@@ -293,7 +296,7 @@ fn every_result_is_that_of_the_final_bound() {
             for batch_size in [1, 2, 3, 7, 100] {
                 let (name, alpha) = (case.name, Alpha::new(alpha).unwrap());
                 let found = case.run(alpha, batch_size, case.search(), &()).unwrap();
-                let fixed = Search { start: found.bounds, step: 0.0 };
+                let fixed = BoundSearch { start: found.bounds, step: 0.0 };
                 let fixed = case.run(alpha, batch_size, fixed, &()).unwrap();
                 let context = format!("{name}, alpha {alpha}, batches of {batch_size}");
                 assert_eq!((fixed.passes, fixed.bounds), (1, found.bounds), "{context}");
@@ -344,7 +347,7 @@ fn a_search_without_end_gives_up() {
     let images = images(&[[1, 0, 0]]);
     let tiny = Tiny::new([0.0; 3], 1.0);
     let (job, search, mut network) = (job(&images, 1), search(5.0, 5.0, 5.0), tiny.network());
-    let error = approximate_pass(&job, &exact(&images), &mut network, search, &(), |bounds| {
+    let error = approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, &(), |bounds| {
         tiny.set([bounds.max_pool as f32 + 1.0; 3], 1.0);
         minimax(bounds)
     })
@@ -379,7 +382,8 @@ fn an_overflow_of_the_approximate_network_is_no_reason_to_search() {
             let (search, diary) = (search(50.0, 50.0, step), Diary::default());
             let (job, mut network) = (job(&images, 2), tiny(gains, between));
             let error =
-                approximate_pass(&job, &exact(&images), &mut network, search, &diary, minimax).unwrap_err();
+                approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, &diary, minimax)
+                    .unwrap_err();
             let EvalError::NotFinite { site, images, .. } = &error else { panic!("{error}") };
             assert_eq!((site.as_str(), images), (expected, &(0..2)), "{error}");
             assert!(diary.widened().is_empty());
@@ -395,7 +399,8 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
     for (method, policy) in [("square", ActivationPolicy::square()), ("relu_aq", ActivationPolicy::relu_aq())]
     {
         let (job, search) = (job(&images, 2), search(5.0, 5.0, 5.0));
-        let found = approximate_pass(&job, &exact, &mut network, search, &(), |_| policy.clone()).unwrap();
+        let found =
+            approximate_pass(&job, &exact, &mut network, search, &OPTIONS, &(), |_| policy.clone()).unwrap();
         assert_eq!(found.passes, 1, "{method}");
         let comparison = Comparison::new(&exact.logits, &found.pass.logits, images.labels());
         assert_eq!(
@@ -410,8 +415,7 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
             backbone: "tiny".to_owned(),
             method: method.to_owned(),
             noise: None,
-            composition: None,
-            weights: WeightsFile { file: "none".to_owned(), sha256: String::new() },
+            weights: WeightsIdentity { file: "none".to_owned(), sha256: String::new() },
             batch_size: 2,
             threads: 1,
             device: "cpu".to_owned(),
@@ -461,7 +465,7 @@ fn no_images_are_an_error() {
     let exactly = exact_pass(&job(&none, 2), &network, &()).err();
     let search = search(5.0, 5.0, 5.0);
     let approximately =
-        approximate_pass(&job(&none, 2), &exact(&some), &mut network, search, &(), minimax).err();
+        approximate_pass(&job(&none, 2), &exact(&some), &mut network, search, &OPTIONS, &(), minimax).err();
     for error in [exactly, approximately] {
         assert!(matches!(error, Some(EvalError::NoImages)), "{error:?}");
     }
@@ -514,7 +518,8 @@ fn skipped_images_are_in_no_result_but_the_list() {
     assert_eq!(exact.logits.values(), kept.as_flattened());
 
     let found =
-        approximate_pass(&job(&damaged), &exact, &mut network, search(5.0, 5.0, 5.0), &(), minimax).unwrap();
+        approximate_pass(&job(&damaged), &exact, &mut network, search(5.0, 5.0, 5.0), &OPTIONS, &(), minimax)
+            .unwrap();
     for pass in [&exact, &found.pass] {
         let names: Vec<_> = pass.skipped.iter().map(|skipped| skipped.name.as_str()).collect();
         assert_eq!(names, ["1.png", "4.png", "5.png"]);

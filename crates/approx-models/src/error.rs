@@ -3,6 +3,7 @@
 use approx_ops::OpError;
 use cnn_graph::{GraphError, Shape};
 
+use crate::policy::PolicyError;
 use crate::weights::WeightsError;
 
 /// The error of every function that builds or runs a network.
@@ -24,16 +25,9 @@ pub enum ModelError {
         /// How many were asked for.
         asked: usize,
     },
-    /// A policy names places that the model does not have.
-    #[error("the policy names `{name}`, but the network has no such {kind}; it has {}", known.join(", "))]
-    UnknownSite {
-        /// The name in the policy.
-        name: String,
-        /// `relu` or `max_pool`.
-        kind: &'static str,
-        /// The sites there are.
-        known: Vec<String>,
-    },
+    /// The policy is not one for this network.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// An activation could not be made or run.
     #[error("{site}: {source}")]
     Site {
@@ -64,9 +58,12 @@ pub enum ModelError {
         /// The shape of the batch.
         found: Vec<usize>,
     },
-    /// A policy with noise, for a network that is to be trained.
+    /// Noise, for a network that is to be trained.
     #[error("noise is simulated for evaluation only; it has no gradient")]
     NoiseInTraining,
+    /// Under noise, a value outside of its range has no exact function that it could become.
+    #[error("noise is simulated for values within the range; it has no exact function outside of it")]
+    NoiseOutside,
     /// A layer could not be made or run.
     #[error(transparent)]
     Op(#[from] OpError),

@@ -8,7 +8,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`network`] | [`Network`]: a graph made ready, its sites, and the values that are watched |
-//! | [`policy`] | [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site |
+//! | [`policy`] | [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site; polynomials by digest |
+//! | [`run_options`] | [`RunOptions`]: noise, and what happens outside of a range |
 //! | [`weights`] | [`Weights`] from `.pt`, `.pth`, `.safetensors`, tensors or a function |
 //! | [`init`] | [`initial_weights`]: random weights to train from |
 //! | [`training`] | [`TrainableNetwork`]: the same graphs with gradients, and the optimiser |
@@ -34,6 +35,7 @@ pub mod init;
 pub mod network;
 mod params;
 pub mod policy;
+pub mod run_options;
 pub mod training;
 pub mod weights;
 
@@ -41,7 +43,8 @@ pub use cnn_graph::zoo::Backbone;
 pub use cnn_graph::{Graph, GraphBuilder, ops};
 pub use error::{ModelError, Result};
 pub use init::initial_weights;
-pub use network::{Network, Site, SiteKind, WatchedValue};
-pub use policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
+pub use network::{Network, Site, WatchedValue};
+pub use policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
+pub use run_options::{Outside, RunOptions};
 pub use training::{Gradients, Sgd, StepOptions, StepReport, TrainableNetwork};
 pub use weights::{Weights, WeightsError};

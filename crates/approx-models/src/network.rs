@@ -1,6 +1,6 @@
 //! A network, its activations, and their sites.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use approx_ops::{
     Activation, Excursions, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, PoolSpec,
@@ -16,27 +16,9 @@ use crate::error::{ModelError, Result};
 use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
 use crate::exec::{Executable, Watched, at};
 use crate::params::ParamReader;
-use crate::policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
+use crate::policy::{ActivationPolicy, SiteKind, SitePolicy};
+use crate::run_options::{Outside, RunOptions};
 use crate::weights::Weights;
-
-/// Which function a site has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SiteKind {
-    /// A ReLU or what stands for it.
-    Relu,
-    /// A max-pooling or what stands for it.
-    MaxPool,
-}
-
-impl SiteKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Relu => "relu",
-            Self::MaxPool => "max_pool",
-        }
-    }
-}
 
 /// A place in a network where an activation is.
 #[derive(Debug)]
@@ -217,7 +199,7 @@ impl Network {
             noise: None,
             parameters,
         };
-        network.set_policy(policy)?;
+        network.set_policy(policy, &RunOptions::default())?;
         Ok(network)
     }
 
@@ -229,11 +211,11 @@ impl Network {
     /// Replaces all activations by what `policy` says, and keeps the weights.
     ///
     /// # Errors
-    /// [`ModelError::UnknownSite`] if the policy has an exception for a site that there is not; a bound that is
-    /// not positive and finite. The network is then as it was.
-    pub fn set_policy(&mut self, policy: &ActivationPolicy) -> Result<()> {
-        self.functions = set_policy(&mut self.sites, policy)?;
-        self.noise = policy.noise;
+    /// [`ModelError::Policy`] if the policy has an exception for a site that there is not, or a parabola for a
+    /// max-pooling; [`ModelError::NoiseOutside`]; a bound that is not positive and finite. The network is then as it was.
+    pub fn set_policy(&mut self, policy: &ActivationPolicy, options: &RunOptions) -> Result<()> {
+        self.functions = set_policy(&mut self.sites, policy, options)?;
+        self.noise = options.noise;
         Ok(())
     }
 
@@ -339,103 +321,82 @@ pub(crate) fn check_input(graph: &Graph, images: &Tensor) -> Result<()> {
 }
 
 /// What `policy` says for each site; as [`Network::set_policy`].
-pub(crate) fn set_policy(sites: &mut [Site], policy: &ActivationPolicy) -> Result<SiteFunctions> {
-    check_names(sites, SiteKind::Relu, &policy.relu_sites)?;
-    check_names(sites, SiteKind::MaxPool, &policy.max_pool_sites)?;
+pub(crate) fn set_policy(
+    sites: &mut [Site],
+    policy: &ActivationPolicy,
+    options: &RunOptions,
+) -> Result<SiteFunctions> {
+    policy.check(sites.iter().map(|site| (site.name(), site.kind())))?;
+    if options.noise.is_some() && options.outside == Outside::Exact {
+        return Err(ModelError::NoiseOutside);
+    }
     let mut functions = SiteFunctions::default();
-    let mut bounds = Vec::with_capacity(sites.len());
     for site in &*sites {
         let (name, recorder) = (site.name.clone(), site.recorder.clone());
-        let bound = match site.op {
+        let of_site = policy.at(&name, site.kind());
+        match site.op {
             SiteOp::Activation(activation) => {
-                let (function, bound) = activation_function(&name, activation, policy)?;
+                let function = activation_function(&name, activation, of_site, options)?;
                 functions.insert_activation(site.value, ActivationSite { name, function, recorder });
-                bound
             }
             SiteOp::MaxPool(_, spec) => {
-                let (function, bound) = max_pool_function(&name, spec, policy)?;
+                let function = max_pool_function(&name, spec, of_site, options)?;
                 functions.insert_max_pool(site.value, MaxPoolSite { name, spec, function, recorder });
-                bound
             }
-        };
-        bounds.push(bound);
+        }
     }
-    for (site, bound) in sites.iter_mut().zip(bounds) {
-        site.bound = bound;
+    for site in sites {
+        site.bound = policy.at(&site.name, site.kind()).approximation().map(|(_, bound)| bound);
     }
     Ok(functions)
 }
 
-fn check_names<P>(sites: &[Site], kind: SiteKind, exceptions: &BTreeMap<String, P>) -> Result<()> {
-    let known: Vec<&str> = sites.iter().filter(|s| s.kind() == kind).map(Site::name).collect();
-    match exceptions.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(ModelError::UnknownSite {
-            name: name.clone(),
-            kind: kind.name(),
-            known: known.into_iter().map(str::to_owned).collect(),
-        }),
-    }
-}
-
-/// What stands for an activation, and the bound of its range.
+/// What stands for an activation.
 fn activation_function(
     name: &str,
     activation: ops::Activation,
-    policy: &ActivationPolicy,
-) -> Result<(ActivationFunction, Option<f64>)> {
+    policy: &SitePolicy,
+    options: &RunOptions,
+) -> Result<ActivationFunction> {
     if activation != ops::Activation::Relu {
         let reason = format!("the activation {activation}");
         return Err(ModelError::Unsupported { node: name.to_owned(), reason });
     }
-    let exact = |activation| Ok((ActivationFunction::Plain(activation), None));
-    let minimax = |composition: Composition, bound: f64| {
-        let sign = composition.sign();
-        let function = match policy.noise {
-            Some(noise) => {
-                ActivationFunction::Noisy(NoisyRelu::new(sign, bound, noise, name).map_err(at(name))?)
+    Ok(ActivationFunction::Plain(match policy {
+        SitePolicy::Exact => Activation::RELU,
+        SitePolicy::Square => Activation::SQUARE,
+        SitePolicy::ReluAq => Activation::RELU_AQ,
+        SitePolicy::Minimax { composition, bound } => {
+            let sign = composition.sign();
+            if let Some(noise) = options.noise {
+                let relu = NoisyRelu::new(sign, *bound, noise, name);
+                return Ok(ActivationFunction::Noisy(relu.map_err(at(name))?));
             }
-            None => {
-                let relu = MinimaxRelu::from_composite(sign, bound).map_err(at(name))?;
-                let exact_outside = policy.outside == Outside::Exact;
-                ActivationFunction::Plain(if exact_outside { relu.with_exact_outside() } else { relu }.into())
+            let relu = MinimaxRelu::from_composite(sign, *bound).map_err(at(name))?;
+            match options.outside {
+                Outside::Exact => relu.with_exact_outside().into(),
+                Outside::Undefined => relu.into(),
             }
-        };
-        Ok((function, Some(bound)))
-    };
-    match policy.relu_at(name) {
-        ReluPolicy::Exact => exact(Activation::RELU),
-        ReluPolicy::Square => exact(Activation::SQUARE),
-        ReluPolicy::ReluAq => exact(Activation::RELU_AQ),
-        ReluPolicy::Minimax { alpha, bound } => minimax(alpha.into(), bound),
-        ReluPolicy::Composite { composition, bound } => minimax(composition, bound),
-    }
+        }
+    }))
 }
 
-/// What stands for a max-pooling, and the bound of its range.
+/// What stands for a max-pooling.
 fn max_pool_function(
     name: &str,
     spec: PoolSpec,
-    policy: &ActivationPolicy,
-) -> Result<(MaxPoolFunction, Option<f64>)> {
-    let minimax = |composition: Composition, bound: f64| {
-        let (sign, epsilon) = (composition.sign(), composition.epsilon());
-        let function = match policy.noise {
-            Some(noise) => {
-                let pool = NoisyMaxPool::new(sign, epsilon, bound, spec, noise, name);
-                MaxPoolFunction::Noisy(pool.map_err(at(name))?)
-            }
-            None => {
-                let pool = MinimaxMaxPool::from_composite(sign, epsilon, bound, spec).map_err(at(name))?;
-                let exact_outside = policy.outside == Outside::Exact;
-                MaxPoolFunction::Minimax(if exact_outside { pool.with_exact_outside() } else { pool })
-            }
-        };
-        Ok((function, Some(bound)))
-    };
-    match policy.max_pool_at(name) {
-        MaxPoolPolicy::Exact => Ok((MaxPoolFunction::Exact, None)),
-        MaxPoolPolicy::Minimax { alpha, bound } => minimax(alpha.into(), bound),
-        MaxPoolPolicy::Composite { composition, bound } => minimax(composition, bound),
+    policy: &SitePolicy,
+    options: &RunOptions,
+) -> Result<MaxPoolFunction> {
+    let Some((composition, bound)) = policy.approximation() else { return Ok(MaxPoolFunction::Exact) };
+    let (sign, epsilon) = (composition.sign(), composition.epsilon());
+    if let Some(noise) = options.noise {
+        let pool = NoisyMaxPool::new(sign, epsilon, bound, spec, noise, name);
+        return Ok(MaxPoolFunction::Noisy(pool.map_err(at(name))?));
     }
+    let pool = MinimaxMaxPool::from_composite(sign, epsilon, bound, spec).map_err(at(name))?;
+    Ok(MaxPoolFunction::Minimax(match options.outside {
+        Outside::Exact => pool.with_exact_outside(),
+        Outside::Undefined => pool,
+    }))
 }

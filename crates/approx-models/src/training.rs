@@ -13,6 +13,7 @@ use crate::exec::site::SiteFunctions;
 use crate::network::{Site, check_input, set_policy};
 use crate::params::ParamReader;
 use crate::policy::ActivationPolicy;
+use crate::run_options::RunOptions;
 use crate::weights::Weights;
 
 mod backward;
@@ -31,12 +32,13 @@ use steps::{Options, Trainable};
 /// (docs/adr/0052-training-walks-the-graph.md). To evaluate it, build one of those from its [`state`](Self::state).
 ///
 /// ```
-/// use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+/// use approx_models::{ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights};
 /// use candle_core::{DType, Device, Tensor};
 ///
 /// let graph = Backbone::find("cifar10", "resnet20")?.graph()?;
 /// let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.01; shape.iter().product()]);
-/// let mut network = TrainableNetwork::build(graph, &weights, &ActivationPolicy::exact())?;
+/// let (policy, options) = (ActivationPolicy::exact(), RunOptions::default());
+/// let mut network = TrainableNetwork::build(graph, &weights, &policy, &options)?;
 /// let mut sgd = Sgd::new(0.9, 5e-3, true);
 /// let images = Tensor::ones((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
 /// let (report, gradients) = network.gradients(&images, &[3, 5], StepOptions::default())?;
@@ -110,8 +112,13 @@ impl TrainableNetwork {
     ///
     /// # Errors
     /// As [`Network::build`](crate::Network::build); [`ModelError::NoiseInTraining`].
-    pub fn build(graph: Graph, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
-        if policy.noise.is_some() {
+    pub fn build(
+        graph: Graph,
+        weights: &Weights,
+        policy: &ActivationPolicy,
+        options: &RunOptions,
+    ) -> Result<Self> {
+        if options.noise.is_some() {
             return Err(ModelError::NoiseInTraining);
         }
         let graph = prune(&graph);
@@ -120,7 +127,7 @@ impl TrainableNetwork {
         let mut reader = ParamReader::new(weights);
         let trainable = Trainable::read(&graph, &schedule.steps, &mut reader)?;
         reader.finish(&graph)?;
-        let functions = set_policy(&mut sites, policy)?;
+        let functions = set_policy(&mut sites, policy, options)?;
         Ok(Self { graph, schedule, trainable, functions, sites })
     }
 

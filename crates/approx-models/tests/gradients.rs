@@ -1,7 +1,9 @@
 //! The gradients of a small network of all kinds of layers, against differences of its own loss.
 
 use approx_models::ops::{AvgPool, Conv, Pad, Pool, Slice};
-use approx_models::{ActivationPolicy, Graph, GraphBuilder, Sgd, StepOptions, TrainableNetwork, Weights};
+use approx_models::{
+    ActivationPolicy, Graph, GraphBuilder, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights,
+};
 use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
 
@@ -57,7 +59,7 @@ const LABELS: [u16; 6] = [0, 1, 2, 3, 4, 0];
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
-    let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0).with_exact_outside();
+    let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0);
     let options = StepOptions { dropout_seed: Some(3), range_penalty: 0.0 };
     for (policy, range_penalty) in
         [(ActivationPolicy::relu_aq(), 0.0), (minimax.clone(), 0.0), (minimax, 2.0)]
@@ -74,7 +76,8 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
                 }
                 values
             });
-            let mut network = TrainableNetwork::build(everything(), &weights, &policy).unwrap();
+            let outside = RunOptions::EXACT_OUTSIDE;
+            let mut network = TrainableNetwork::build(everything(), &weights, &policy, &outside).unwrap();
             let (report, gradients) = network.gradients(&images(), &LABELS, options).unwrap();
             (f64::from(report.loss) + f64::from(report.penalty), gradients)
         };
@@ -117,7 +120,8 @@ fn sgd_is_pytorchs() {
             "fc.weight" => values.clone(),
             _ => vec![0.0],
         });
-        let mut network = TrainableNetwork::build(row(), &weights, &ActivationPolicy::exact()).unwrap();
+        let (policy, options) = (ActivationPolicy::exact(), RunOptions::default());
+        let mut network = TrainableNetwork::build(row(), &weights, &policy, &options).unwrap();
         let mut sgd = Sgd::new(0.9, 0.05, nesterov);
         for t in 1..=3u8 {
             let gradient = g.map(|g| g * f32::from(t));

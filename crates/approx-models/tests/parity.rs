@@ -6,7 +6,11 @@ mod devices;
 
 use std::collections::BTreeMap;
 
-use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use approx_models::{
+    ActivationPolicy, Backbone, Composition, ModelError, Network, Outside, RunOptions, SiteKind, SitePolicy,
+    Weights,
+};
+use approx_ops::Noise;
 use candle_core::{Device, Tensor};
 use common::hashed;
 use devices::devices;
@@ -145,7 +149,7 @@ fn every_backbone_agrees_on(device: &Device) {
 
         let mut worst = 0f64;
         for approximate in &golden.approx {
-            network.set_policy(&approximate.policy()).unwrap();
+            network.set_policy(&approximate.policy(), &RunOptions::default()).unwrap();
             let difference = compare(&network, &images, &approximate.logits, &approximate.argmax);
             let what = format!("{name} {:?} {:?}", approximate.alpha, approximate.method);
             assert!(difference < 1e-3, "{what}: logits differ by {difference:e}");
@@ -182,32 +186,38 @@ fn a_refused_policy_changes_nothing() {
     let backbone = Backbone::find("cifar10", "resnet20").unwrap();
     let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, 50.0);
     let mut network = build(backbone, &hashed_weights(backbone), &policy).unwrap();
-    assert!(network.set_policy(&ActivationPolicy::minimax(Alpha::MIN, f64::NAN, 50.0)).is_err());
+    let set = |network: &mut Network, policy, options| network.set_policy(&policy, &options);
+    let minimax = |bound| ActivationPolicy::minimax(Alpha::MIN, bound, 50.0);
+    assert!(set(&mut network, minimax(f64::NAN), RunOptions::default()).is_err());
+    let elsewhere = minimax(40.0).with_site("layer9.relu", SitePolicy::Exact);
+    assert!(set(&mut network, elsewhere, RunOptions::default()).is_err());
+    let noisy_outside = RunOptions { noise: Some(Noise::of_bits(20.0, 1)), outside: Outside::Exact };
+    let error = set(&mut network, minimax(40.0), noisy_outside).unwrap_err();
+    assert!(matches!(error, ModelError::NoiseOutside), "{error}");
     assert!(network.sites().iter().all(|site| site.bound() == Some(50.0)));
 }
 
 #[test]
 fn sites_can_differ_by_name() {
     let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
-    let mut policy: ActivationPolicy = serde_json::from_str(
-        r#"{"relu": {"method": "exact"}, "max_pool": {"method": "exact"},
-            "relu_sites": {"features.2": {"method": "minimax", "alpha": 10, "bound": 15.0}},
-            "max_pool_sites": {"features.3": {"method": "minimax", "alpha": 7, "bound": 9.0}}}"#,
-    )
-    .unwrap();
+    let at = |bits, bound| SitePolicy::minimax(&Composition::published(Alpha::new(bits).unwrap()), bound);
+    let policy =
+        ActivationPolicy::exact().with_site("features.2", at(10, 15.0)).with_site("features.3", at(7, 9.0));
     let network = build(backbone, &hashed_weights(backbone), &policy).unwrap();
     let bounds: Vec<_> = network.sites().iter().filter_map(|s| Some((s.name(), s.bound()?))).collect();
     assert_eq!(bounds, [("features.2", 15.0), ("features.3", 9.0)]);
-
-    policy.relu_sites.insert("features.3".to_owned(), policy.relu);
-    let error = build(backbone, &hashed_weights(backbone), &policy).err().unwrap().to_string();
-    assert!(error.contains("`features.3`, but the network has no such relu; it has features.2, "), "{error}");
-    assert!(
-        serde_json::from_str::<ActivationPolicy>(
-            r#"{"relu": {"method": "minimax", "alpha": 3, "bound": 1}, "max_pool": {"method": "exact"}}"#
-        )
-        .is_err()
-    );
+    let error = |policy: &ActivationPolicy| {
+        build(backbone, &hashed_weights(backbone), policy).err().unwrap().to_string()
+    };
+    let text = error(&policy.clone().with_site("features.9", SitePolicy::Exact));
+    assert!(text.contains("`features.9`, but the network has no such site; it has features.2, "), "{text}");
+    // A parabola is no maximum: at a site, and for all.
+    for (policy, method) in [(SitePolicy::Square, "square"), (SitePolicy::ReluAq, "relu_aq")] {
+        let text = error(&ActivationPolicy::exact().with_site("features.7", policy.clone()));
+        assert!(text.starts_with(&format!("features.7: `{method}` stands for ReLU only")), "{text}");
+        let text = error(&ActivationPolicy::uniform(SitePolicy::Exact, policy));
+        assert!(text.starts_with(&format!("features.3: `{method}` stands for ReLU only")), "{text}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use approx_data::{
     image_folder,
 };
 use approx_eval::Job;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_models::{ActivationPolicy, Backbone, ModelError, Network, Weights};
 use candle_core::Device;
 
@@ -267,7 +267,7 @@ impl Inputs {
     }
 
     /// A network with its weights and exact activations.
-    pub fn load(&self, trained: &Trained) -> Result<(Network, WeightsFile)> {
+    pub fn load(&self, trained: &Trained) -> Result<(Network, WeightsIdentity)> {
         let (weights, file) = load_weights(&trained.path, &self.device)?;
         // The network has its own copy of the weights.
         match Network::build(trained.backbone.graph()?, &weights, &ActivationPolicy::exact()) {

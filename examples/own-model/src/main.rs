@@ -9,8 +9,7 @@ use std::path::PathBuf;
 
 use approx_data::{Normalization, demo};
 use approx_eval::cells::Cells;
-use approx_eval::output::write_atomically;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_eval::sweep::{Row, Setting, to_csv};
 use approx_eval::{EvalError, Job, Sweep};
 use approx_models::{ActivationPolicy, Composition, Network, Weights};
@@ -47,17 +46,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let network = Network::build(small_cnn()?, &weights, &ActivationPolicy::exact())?;
     let (images, normalization) = (demo::images(), Normalization::CIFAR10);
     let job = Job { images: &images, normalization, batch_size: 100, device: Device::Cpu };
-    let mut sweep = Sweep::new(("demo", "small-cnn"), network, WeightsFile::of(WEIGHTS)?, job)?;
+    let mut sweep = Sweep::new(("demo", "small-cnn"), network, WeightsIdentity::of(WEIGHTS)?, job)?;
 
     let cells = Cells::open(&folder.join("cells"))?;
-    let settings: Vec<Setting> = Alpha::all().map(|alpha| Composition::from(alpha).into()).collect();
+    let settings: Vec<Setting> = Alpha::all().map(|alpha| Composition::published(alpha).into()).collect();
     println!("alpha  depth  B_relu  B_max    exact  accuracy  agreement");
     let points = sweep.run(&cells, &settings, &(), |_index, point| {
         println!("{}", line(&point.row));
         Ok::<_, EvalError>(())
     })?;
     let rows: Vec<Row> = points.into_iter().map(|point| point.row).collect();
-    write_atomically(&folder.join("sweep.csv"), to_csv(&rows).as_bytes())?;
+    atomic_file::write(&folder.join("sweep.csv"), to_csv(&rows).as_bytes())?;
     Ok(())
 }
 

@@ -4,9 +4,9 @@
 
 use approx_eval::SiteRange;
 use approx_eval::calibrate::SiteSummary;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_eval::sweep::Row;
-use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use approx_ops::Sketch;
 use approx_report::{Machine, NetworkData, SignError, SweepData};
 use candle_core::Device;
@@ -29,7 +29,7 @@ pub fn data(networks: &[(&str, &str)]) -> SweepData {
             time: "2026-11-24 17:30 UTC".to_owned(),
         },
         networks: networks.iter().enumerate().map(network).collect(),
-        signs: Alpha::all().map(|alpha| SignError::of(alpha.into())).collect(),
+        signs: Alpha::all().map(|alpha| SignError::of(&Composition::published(alpha))).collect(),
     }
 }
 
@@ -50,7 +50,10 @@ fn network(dataset: &str, name: &str, index: usize) -> NetworkData {
     NetworkData {
         backbone: name.to_owned(),
         dataset: dataset.to_owned(),
-        weights: WeightsFile { file: format!("weights/{MARKUP}.safetensors"), sha256: "c0ffee".repeat(10) },
+        weights: WeightsIdentity {
+            file: format!("weights/{MARKUP}.safetensors"),
+            sha256: "c0ffee".repeat(10),
+        },
         policy: (index == 1).then(|| format!("{MARKUP}.json")),
         noisy: noisy.collect(),
         sites: sites(&network),
@@ -99,7 +102,7 @@ fn sites(network: &Network) -> Vec<SiteSummary> {
         let sketch = Sketch::of(&(-500..=500).map(value).collect::<Vec<f32>>());
         let max_abs = sketch.max().unwrap().max(-sketch.min().unwrap());
         let range = SiteRange { name: site.name().to_owned(), kind: site.kind(), max_abs };
-        SiteSummary::new(&range, &sketch, if site.kind() == SiteKind::Relu { 35.0 } else { 20.123_456_7 })
+        SiteSummary::new(&range, &sketch, if site.kind() == SiteKind::Relu { 35.0 } else { 20.123_456_7 }, [])
     };
     network.sites().iter().enumerate().map(site).collect()
 }
