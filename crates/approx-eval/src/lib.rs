@@ -16,7 +16,7 @@
 //! ```
 //! use approx_data::{Normalization, demo};
 //! use approx_eval::{BoundSearch, Bounds, Job, approximate_pass, exact_pass};
-//! use approx_models::{ActivationPolicy, Backbone, RunOptions, Weights};
+//! use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
@@ -25,7 +25,7 @@
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
 //! let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.02; shape.iter().product()]);
 //!
-//! let mut network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let mut network = Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?;
 //! let exact = exact_pass(&job, &network, &())?;
 //! let search = BoundSearch { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 };
 //! let options = RunOptions::default();

@@ -10,7 +10,7 @@
 //! use approx_eval::report::WeightsIdentity;
 //! use approx_eval::sweep::Setting;
 //! use approx_eval::{EvalError, Job, Sweep};
-//! use approx_models::{ActivationPolicy, Backbone, Composition, Weights};
+//! use approx_models::{ActivationPolicy, Backbone, Composition, Network, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
@@ -20,7 +20,7 @@
 //! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, name)?;
 //! // Those in a file have `WeightsIdentity::of(path)`.
 //! let file = WeightsIdentity { file: name.to_owned(), sha256: sha256(demo::RESNET20) };
-//! let network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let network = Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?;
 //! let job = Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu };
 //! let mut sweep = Sweep::new(("demo", backbone.name()), network, file, job)?;
 //! let folder = tempfile::tempdir()?;
@@ -55,8 +55,6 @@ pub struct Sweep<'a> {
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
-    /// Whether a value goes through all activations one after the other.
-    pub sequential: bool,
     /// Which weights the network has.
     pub weights: WeightsIdentity,
     /// The network; in the end it has the activations of the last evaluation.
@@ -112,7 +110,7 @@ pub struct Point {
 }
 
 impl<'a> Sweep<'a> {
-    /// A sweep over `network`, a sequence of layers called `backbone` with these weights, on the images of `job`, which
+    /// A sweep over `network`, called `backbone`, with these weights, on the images of `job`, which
     /// are called `dataset`. B is searched from 5 in steps of 5. All of this may be changed afterwards.
     ///
     /// # Errors
@@ -126,7 +124,6 @@ impl<'a> Sweep<'a> {
         Ok(Self {
             dataset: dataset.to_owned(),
             backbone: backbone.to_owned(),
-            sequential: true,
             weights,
             network,
             data_sha256: fingerprint(job.images)?,
@@ -355,8 +352,8 @@ impl<'a> Sweep<'a> {
     /// The table's row for a result.
     fn row(&self, setting: &Setting, result: &PointResult) -> Row {
         let Setting { composition, noise } = setting;
-        let (one, signs) = (composition.sign().relu_cost(), self.network.sites().iter().map(|s| s.signs()));
-        let (in_sequence, in_all) = signs.fold((0, 0), |(s, a), (sequence, all)| (s + sequence, a + all));
+        let one = composition.sign().relu_cost();
+        let in_all: u32 = self.network.sites().iter().map(|site| site.signs().1).sum();
         let has_max_pool = self.network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
         let (report, unusable) = match result {
             PointResult::Report(report) => (Some(report), None),
@@ -369,7 +366,7 @@ impl<'a> Sweep<'a> {
             degrees: composition.sign().degrees(),
             relu_depth: one.depth,
             relu_multiplications: one.non_scalar_multiplications,
-            network_depth: self.sequential.then_some(in_sequence * one.depth),
+            network_depth: Some(self.network.depth(|site| site.signs().0 * one.depth)),
             network_multiplications: in_all * one.non_scalar_multiplications,
             b_relu: report.and_then(|r| r.b_relu),
             b_max: report.and_then(|r| r.b_max).filter(|_| has_max_pool),

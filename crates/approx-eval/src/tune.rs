@@ -6,6 +6,7 @@
 //! greedily, each step the one that saves most for the least error. That gives a path from the most precise network to the
 //! cheapest one. How far along it the accuracy lasts is found by bisection, with whole evaluations on all images.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use approx_data::First;
@@ -22,7 +23,7 @@ use crate::evaluate::{Job, Logits, Observer, Pass};
 /// What is to be small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Minimise {
-    /// The levels of all activations, one after the other.
+    /// The levels of the activations.
     Depth,
     /// Their non-scalar multiplications.
     Multiplications,
@@ -46,7 +47,7 @@ pub struct Goal {
 /// A point of the path that was evaluated on all images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TunedPoint {
-    /// Levels of all activations: the network's depth without its linear layers, where activations are in sequence.
+    /// Levels of the activations on the longest path: the network's depth without its linear layers.
     pub levels: u32,
     /// Non-scalar multiplications of all activations, each on one ciphertext.
     pub multiplications: u32,
@@ -122,16 +123,22 @@ pub fn tune(
     // Accuracy does not fall evenly: another point that was evaluated may be cheaper and good enough.
     let good = (0..path.len()).rev().find(|&place| search.was_good(place)).expect("the first place is");
     let evaluated = search.evaluated;
+    let names: Vec<String> = network.sites().iter().map(|site| site.name().to_owned()).collect();
     let mut points: Vec<TunedPoint> = Vec::with_capacity(evaluated.len());
     let mut kept = None;
     for Evaluated { place, found } in evaluated {
         let chosen = place == good;
-        let total = |part: fn(&Cost) -> u32, signs: fn(&(u32, u32)) -> u32| -> u32 {
-            path[place].iter().zip(&sites).map(|(&alpha, site)| part(&costs[alpha]) * signs(site)).sum()
-        };
+        let by_site = path[place].iter().zip(&sites);
+        let multiplications =
+            by_site.clone().map(|(&alpha, site)| costs[alpha].non_scalar_multiplications * site.1);
+        let levels: HashMap<&str, u32> = names
+            .iter()
+            .zip(by_site)
+            .map(|(name, (&alpha, site))| (name.as_str(), costs[alpha].depth * site.0))
+            .collect();
         points.push(TunedPoint {
-            levels: total(|cost| cost.depth, |site| site.0),
-            multiplications: total(|cost| cost.non_scalar_multiplications, |site| site.1),
+            levels: network.depth(|site| levels[site.name()]),
+            multiplications: multiplications.sum(),
             result: found.as_ref().map(|(result, _)| result.clone()),
             on_front: false,
             chosen,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use approx_data::{Normalization, demo};
 use approx_eval::{BoundSearch, Bounds, EvalError, Job, Logits, approximate_pass, exact_pass};
-use approx_models::{ActivationPolicy, Backbone, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, Weights};
 use candle_core::Device;
 use minimax_coeffs::Alpha;
 use serde::Deserialize;
@@ -37,7 +37,8 @@ fn classes_logits_and_range_errors_are_pytorchs() {
     let images = demo::images();
     let job =
         Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 125, device: Device::Cpu };
-    let mut network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+    let mut network =
+        Network::build(backbone.graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
     let exact = exact_pass(&job, &network, &()).unwrap();
     assert!(differences(&exact.logits, &golden.exact_argmax) <= 2);
 

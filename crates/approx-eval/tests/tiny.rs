@@ -3,42 +3,74 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use approx_data::{ImageSet, ImageSource, Normalization, RawBatch, Skipped};
 use approx_eval::report::{Subject, WeightsIdentity};
 use approx_eval::{
     ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report,
-    approximate_pass, exact_pass, with_batches_that_fit,
+    approximate_pass, exact_pass,
 };
-use approx_models::{
-    ActivationPolicy, Forward, Network, Outside, Result as ModelResult, RunOptions, SiteKind, Weights, layers,
-};
-use approx_ops::PoolSpec;
-use candle_core::{Device, Tensor};
+use approx_models::ops::{Linear, Pool, Reshape};
+use approx_models::{ActivationPolicy, GraphBuilder, Network, Outside, RunOptions, SiteKind, Weights};
+use candle_core::{DType, Device, Tensor, Var};
 use minimax_coeffs::Alpha;
 use serde_json::json;
 
 /// Without noise, and without values out of range.
 const OPTIONS: RunOptions = RunOptions { noise: None, outside: Outside::Undefined };
 
-/// Images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
+/// A network for images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
 /// values, multiplied once more, ReLU; of these a logit for each of two classes.
+///
+/// The multiplications are linear layers, so that they can be changed while the network exists.
 struct Tiny {
-    /// Before the pooling, and before ReLU.
-    gains: Arc<Mutex<([f32; 3], f32)>>,
-    pool: layers::MaxPool,
-    relu: layers::Relu,
-    head: layers::Linear,
+    /// Before the pooling, [12, 12], and before ReLU, [3, 3].
+    gains: [Var; 2],
 }
 
-impl Forward for Tiny {
-    fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
-        let (gains, between) = *self.gains.lock().unwrap();
-        let xs = self.pool.forward(&images.broadcast_mul(&tensor(&gains, &[1, 3, 1, 1]))?)?;
-        let xs = self.relu.forward(&xs.flatten_from(1)?.broadcast_mul(&tensor(&[between], &[1]))?)?;
-        self.head.forward(&xs)
+impl Tiny {
+    fn new(gains: [f32; 3], between: f32) -> Self {
+        let zeros = |size: usize| Var::zeros((size, size), DType::F32, &Device::Cpu).unwrap();
+        let tiny = Self { gains: [zeros(12), zeros(3)] };
+        tiny.set(gains, between);
+        tiny
+    }
+
+    /// Changes the gains of every network of this.
+    fn set(&self, gains: [f32; 3], between: f32) {
+        let pixels: Vec<f32> = gains.iter().flat_map(|gain| [*gain; 4]).collect();
+        for (gain, factors) in self.gains.iter().zip([&pixels[..], &[between; 3]]) {
+            let size = factors.len();
+            let mut diagonal = vec![0.0; size * size];
+            for (i, factor) in factors.iter().enumerate() {
+                diagonal[i * (size + 1)] = *factor;
+            }
+            gain.set(&tensor(&diagonal, &[size, size])).unwrap();
+        }
+    }
+
+    /// The exact network.
+    fn network(&self) -> Network {
+        let mut b = GraphBuilder::new([3, 2, 2]);
+        let linear = |outputs| Linear { outputs, bias: false };
+        let x = b.input();
+        let x = b.flatten(x);
+        let x = b.node("gain", linear(12), &[x]);
+        let x = b.node("image", Reshape { dims: vec![3, 2, 2] }, &[x]);
+        let x = b.max_pool("pool", x, Pool::square(2, 2));
+        let x = b.flatten(x);
+        let x = b.node("between", linear(3), &[x]);
+        let x = b.relu("relu", x);
+        let x = b.linear("head", x, 2);
+        let [gain, between] = self.gains.each_ref().map(|var| var.as_tensor().clone());
+        let tensors = HashMap::from([
+            ("gain.weight".to_owned(), gain),
+            ("between.weight".to_owned(), between),
+            ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
+            ("head.bias".to_owned(), tensor(&[0.125, -0.125], &[2])),
+        ]);
+        let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned()).unwrap();
+        Network::build(b.finish(x).unwrap(), &weights, &ActivationPolicy::exact()).unwrap()
     }
 }
 
@@ -48,35 +80,7 @@ fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
 
 /// The exact network with these gains before the pooling and before ReLU.
 fn tiny(gains: [f32; 3], between: f32) -> Network {
-    let gains = Arc::new(Mutex::new((gains, between)));
-    tiny_that_changes(&gains)
-}
-
-/// The exact network whose gains can be changed later.
-fn tiny_that_changes(gains: &Arc<Mutex<([f32; 3], f32)>>) -> Network {
-    build_tiny(gains, |tiny| tiny)
-}
-
-/// The same within something else.
-fn build_tiny<M: Forward + 'static>(
-    gains: &Arc<Mutex<([f32; 3], f32)>>,
-    wrap: impl FnOnce(Tiny) -> M,
-) -> Network {
-    let gains = gains.clone();
-    let tensors = HashMap::from([
-        ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
-        ("head.bias".to_owned(), tensor(&[0.125, -0.125], &[2])),
-    ]);
-    let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned()).unwrap();
-    let network = Network::build(&weights, &ActivationPolicy::exact(), |b| {
-        Ok(wrap(Tiny {
-            gains,
-            pool: b.max_pool("pool", PoolSpec::new(2, 2, 0)?),
-            relu: b.relu("relu"),
-            head: b.linear("head", 3, 2)?,
-        }))
-    });
-    network.unwrap()
+    Tiny::new(gains, between).network()
 }
 
 /// The approximation with alpha 14.
@@ -252,10 +256,11 @@ impl Case {
         observer: &dyn Observer,
     ) -> approx_eval::Result<ApproximatePass> {
         let images = images(&SEVEN);
-        let gains = Arc::new(Mutex::new(([0.0; 3], 0.0)));
-        let (job, mut network) = (job(&images, batch_size), tiny_that_changes(&gains));
+        let tiny = Tiny::new([0.0; 3], 0.0);
+        let (job, mut network) = (job(&images, batch_size), tiny.network());
         approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, observer, |bounds| {
-            *gains.lock().unwrap() = (self.gains)(bounds);
+            let (gains, between) = (self.gains)(bounds);
+            tiny.set(gains, between);
             ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
         })
     }
@@ -340,10 +345,10 @@ fn without_a_step_the_first_value_out_of_range_is_an_error() {
 #[test]
 fn a_search_without_end_gives_up() {
     let images = images(&[[1, 0, 0]]);
-    let gains = Arc::new(Mutex::new(([0.0; 3], 1.0)));
-    let (job, search, mut network) = (job(&images, 1), search(5.0, 5.0, 5.0), tiny_that_changes(&gains));
+    let tiny = Tiny::new([0.0; 3], 1.0);
+    let (job, search, mut network) = (job(&images, 1), search(5.0, 5.0, 5.0), tiny.network());
     let error = approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, &(), |bounds| {
-        gains.lock().unwrap().0 = [bounds.max_pool as f32 + 1.0; 3];
+        tiny.set([bounds.max_pool as f32 + 1.0; 3], 1.0);
         minimax(bounds)
     })
     .unwrap_err();
@@ -524,72 +529,4 @@ fn skipped_images_are_in_no_result_but_the_list() {
     let damaged = Damaged { images: images(&SEVEN[..2]), skipped: &[0, 1] };
     let error = exact_pass(&job(&damaged), &network, &()).unwrap_err().to_string();
     assert_eq!(error, "none of the 2 images could be decoded; the first is 0.png: cut short");
-}
-
-#[test]
-fn a_batch_that_the_device_cannot_hold_is_an_error_that_names_a_smaller_one() {
-    struct Full;
-
-    impl Forward for Full {
-        fn forward(&self, _: &Tensor) -> ModelResult<Tensor> {
-            let text = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-            Err(candle_core::Error::Msg(text.to_owned()).into())
-        }
-    }
-
-    let images = images(&SEVEN);
-    let weights = Weights::generate(Device::Cpu, |_, _| unreachable!("it has no weights"));
-    let network = Network::build(&weights, &ActivationPolicy::exact(), |_| Ok(Full)).unwrap();
-    for (batch_size, advice) in [(7, "does not hold a batch of 7 images; try 3: "), (1, "of 1 images: ")] {
-        let error = exact_pass(&job(&images, batch_size), &network, &()).unwrap_err();
-        assert!(matches!(error, EvalError::OutOfMemory { .. }), "{error}");
-        assert!(error.to_string().contains(advice), "{error}");
-    }
-}
-
-/// A network that says that memory is full, as a GPU does, when part of the work is done.
-struct Full(Tiny, Arc<AtomicBool>);
-
-impl Forward for Full {
-    fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
-        let logits = self.0.forward(images)?;
-        match self.1.load(Ordering::Relaxed) {
-            true => Err(candle_core::Error::Msg("CUDNN_STATUS_ALLOC_FAILED".to_owned()).into()),
-            false => Ok(logits),
-        }
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_tried_again_from_the_beginning_with_half_of_the_batch() {
-    let images = images(&SEVEN);
-    let whole = exact_pass(&job(&images, 1), &tiny([1.0; 3], 1.0), &()).unwrap();
-    // Tries a batch of 7, where as many images as `fits` do.
-    let tries = |fits: usize| {
-        let is_full = Arc::new(AtomicBool::new(false));
-        let gains = Arc::new(Mutex::new(([1.0; 3], 1.0)));
-        let network = build_tiny(&gains, |tiny| Full(tiny, is_full.clone()));
-        let mut tried = Vec::new();
-        let pass = with_batches_that_fit(
-            7,
-            |error: &EvalError| Some(error),
-            |error, size| tried.push((error.to_string(), size)),
-            |size| {
-                is_full.store(size > fits, Ordering::Relaxed);
-                let pass = exact_pass(&job(&images, size), &network, &());
-                // Nothing is left of a pass that failed.
-                assert!(network.sites().iter().all(|site| site.take_range() == Default::default()));
-                pass
-            },
-        );
-        (pass, tried)
-    };
-    let (pass, tried) = tries(2);
-    assert_eq!(tried.iter().map(|(_, size)| *size).collect::<Vec<_>>(), [3, 1]);
-    assert!(tried[0].0.contains("does not hold a batch of 7 images; try 3"), "{}", tried[0].0);
-    let pass = pass.unwrap();
-    assert_eq!((pass.labels, pass.logits, pass.sites), (whole.labels, whole.logits, whole.sites));
-    let (pass, tried) = tries(0);
-    assert!(matches!(pass, Err(EvalError::OutOfMemory { batch_size: 1, .. })), "{:?}", pass.err());
-    assert_eq!(tried.len(), 2);
 }

@@ -28,8 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(alpha) => ActivationPolicy::minimax(alpha.parse::<Alpha>()?, 50.0, 50.0),
     };
 
-    let mut network =
-        TrainableNetwork::new(backbone, &initial_weights(backbone, 1)?, &policy, &RunOptions::EXACT_OUTSIDE)?;
+    let (graph, weights) = (backbone.graph()?, initial_weights(backbone, 1)?);
+    let mut network = TrainableNetwork::build(graph, &weights, &policy, &RunOptions::EXACT_OUTSIDE)?;
     let mut sgd = Sgd::new(0.9, 5e-3, true);
     let images = Tensor::randn(0f32, 1.0, (batch, 3, 32, 32), &Device::Cpu)?;
     let labels: Vec<u16> = (0..batch).map(|i| (i % backbone.classes()) as u16).collect();

@@ -20,9 +20,13 @@ fn memory_does_not_grow_over_500_steps() {
     }
     let backbone = Backbone::find("cifar10", "resnet20").unwrap();
     let weights = initial_weights(backbone, 1).unwrap();
-    let mut network =
-        TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact(), &RunOptions::default())
-            .unwrap();
+    let mut network = TrainableNetwork::build(
+        backbone.graph().unwrap(),
+        &weights,
+        &ActivationPolicy::exact(),
+        &RunOptions::default(),
+    )
+    .unwrap();
     let mut sgd = Sgd::new(0.9, 5e-4, true);
     let images = Tensor::randn(0f32, 1.0, (2, 3, 32, 32), &Device::Cpu).unwrap();
     let mut early = 0;

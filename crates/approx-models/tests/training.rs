@@ -73,8 +73,8 @@ fn a_step_changes_the_weights_on(device: &Device) {
         });
         let what = format!("{backbone}, alpha {alpha:?}");
         let backbone = Backbone::find("cifar10", backbone).unwrap();
-        let mut network = TrainableNetwork::new(
-            backbone,
+        let mut network = TrainableNetwork::build(
+            backbone.graph().unwrap(),
             &Weights::generate(device.clone(), hashed),
             &policy,
             &RunOptions::EXACT_OUTSIDE,
@@ -130,9 +130,13 @@ fn every_backbone_learns_a_batch_in_20_steps() {
     const LR: f64 = 3e-3;
     for backbone in Backbone::all("cifar10") {
         let weights = Weights::generate(Device::Cpu, hashed);
-        let mut network =
-            TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact(), &RunOptions::default())
-                .unwrap();
+        let mut network = TrainableNetwork::build(
+            backbone.graph().unwrap(),
+            &weights,
+            &ActivationPolicy::exact(),
+            &RunOptions::default(),
+        )
+        .unwrap();
         let mut sgd = Sgd::new(0.9, 5e-4, true);
         let (images, labels) = (images(8, &Device::Cpu), [0, 1, 2, 3, 4, 5, 6, 7]);
         let mut losses = Vec::new();

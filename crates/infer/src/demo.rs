@@ -8,7 +8,7 @@ use approx_data::{Normalization, demo};
 use approx_eval::output::sha256;
 use approx_eval::report::WeightsIdentity;
 use approx_eval::{BoundSearch, Bounds, Job, Observer, Report};
-use approx_models::{ActivationPolicy, Backbone, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, Weights};
 use minimax_coeffs::Alpha;
 
 use crate::args::{DemoArgs, Method};
@@ -37,7 +37,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let mut subjects = Subjects {
         dataset: "demo",
         backbone,
-        network: backbone.build(&weights, &ActivationPolicy::exact())?,
+        network: Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?,
         weights: WeightsIdentity { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
         job: Job {
             images: &images,

@@ -229,9 +229,9 @@ pub fn policy(file: &PolicyFile, alpha: u8) -> String {
 }
 
 /// What a tuning evaluated and chose.
-pub fn tuned(found: &Tuned, network: &Network, sequential: bool) -> String {
-    let levels = if sequential { "net depth" } else { "   levels" };
-    let mut text = format!("\n{levels}  net mults   alpha  accuracy  relative  agreement  logit error\n");
+pub fn tuned(found: &Tuned, network: &Network) -> String {
+    let mut text =
+        String::from("\nnet depth  net mults   alpha  accuracy  relative  agreement  logit error\n");
     for point in &found.points {
         let (least, most) = (point.alphas.iter().min(), point.alphas.iter().max());
         let alphas = match (least, most) {

@@ -92,7 +92,6 @@ impl Plan {
             let mut sweep = Sweep {
                 dataset: inputs.dataset.to_owned(),
                 backbone: trained.backbone.name().to_owned(),
-                sequential: trained.backbone.is_sequential(),
                 weights,
                 network,
                 job: inputs.job(),

@@ -40,7 +40,7 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
     let job = inputs.job();
     let (exact, sketches) = sketched_pass(&job, &mut network, observer)?;
     let found = tuned(&job, &exact, &mut network, &goal, observer)?;
-    print(&display::tuned(&found, &network, backbone.is_sequential()))?;
+    print(&display::tuned(&found, &network))?;
     let file = PolicyFile::of_passes(
         (dataset, name),
         weights,

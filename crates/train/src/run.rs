@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, anyhow, bail};
 use approx_data::random::stream;
 use approx_data::{Epoch, ImageSet, ImageSource, Normalization, prefetch};
-use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, Sgd, StepOptions, TrainableNetwork, Weights};
 use candle_core::Device;
 use rand::RngCore;
 
@@ -61,7 +61,8 @@ impl<'a> Training<'a> {
         (stop, progress): (&'a AtomicBool, &'a Progress),
     ) -> Result<Self> {
         let recipe = &header.recipe;
-        let network = TrainableNetwork::new(backbone, weights, &recipe.policy(), &Recipe::OPTIONS)?;
+        let network =
+            TrainableNetwork::build(backbone.graph()?, weights, &recipe.policy(), &Recipe::OPTIONS)?;
         let mut sgd = Sgd::new(recipe.momentum, recipe.weight_decay, recipe.nesterov);
         sgd.set_velocity(velocity);
         let device = weights.device().clone();
@@ -164,7 +165,7 @@ impl<'a> Training<'a> {
     fn measure(&self, state: &Tensors) -> Result<Option<Means>> {
         let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         let weights = Weights::from_tensors(tensors, &self.device, "the weights in training".to_owned())?;
-        let mut network = self.backbone.build(&weights, &ActivationPolicy::exact())?;
+        let mut network = Network::build(self.backbone.graph()?, &weights, &ActivationPolicy::exact())?;
         network.set_policy(&self.header.recipe.policy(), &Recipe::OPTIONS)?;
         let test = evaluate(&network, &self.images.test, &self.device, self.stop, self.progress);
         test.map_err(|error| anyhow!("{error}; {}", self.last_good()))

@@ -10,7 +10,7 @@ use approx_data::{Normalization, Split, cifar10};
 use approx_eval::policy_file::Promise;
 use approx_eval::report::WeightsIdentity;
 use approx_eval::{Comparison, Job, PolicyFile, exact_pass};
-use approx_models::{ActivationPolicy, Backbone, Composition, SitePolicy};
+use approx_models::{ActivationPolicy, Backbone, Composition, Network, SitePolicy};
 use candle_core::Device;
 use minimax_coeffs::{Alpha, TableFile};
 
@@ -64,7 +64,8 @@ fn a_network_learns_and_what_is_saved_is_what_was_measured() {
     for (file, expected) in [(FILES[0], history[2][TEST_ACCURACY]), (FILES[1], best)] {
         let path = folder.path(&format!("weights/cifar10/{file}"));
         let (weights, _) = load_weights(&path, &Device::Cpu).unwrap();
-        let network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+        let network =
+            Network::build(backbone.graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
         let pass = exact_pass(&job, &network, &()).unwrap();
         let accuracy = Comparison::new(&pass.logits, &pass.logits, &pass.labels).exact_accuracy;
         assert!((accuracy - expected).abs() < 1e-6, "{file}: {accuracy}, not {expected}");

@@ -36,7 +36,7 @@ pub fn data(networks: &[(&str, &str)]) -> SweepData {
 fn network(dataset: &str, name: &str, index: usize) -> NetworkData {
     let backbone = Backbone::find(dataset, name).unwrap();
     let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.01; shape.iter().product()]);
-    let network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+    let network = Network::build(backbone.graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
     let max_pool = network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
     let rows: Vec<Row> = Alpha::all().map(|alpha| row(backbone, alpha, index, max_pool)).collect();
     let noisy = rows.iter().filter(|row| index > 0 && row.alpha >= 10).flat_map(|row| {
@@ -75,7 +75,7 @@ fn row(backbone: &Backbone, alpha: Alpha, index: usize, max_pool: bool) -> Row {
         degrees: sign.degrees(),
         relu_depth: sign.relu_cost().depth,
         relu_multiplications: sign.relu_cost().non_scalar_multiplications,
-        network_depth: backbone.is_sequential().then(|| 19 * sign.relu_cost().depth),
+        network_depth: Some(19 * sign.relu_cost().depth),
         network_multiplications: 1019 * sign.relu_cost().non_scalar_multiplications,
         b_relu: result(35.0),
         b_max: result(20.123_456_7).filter(|_| max_pool),
