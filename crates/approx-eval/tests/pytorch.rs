@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use approx_data::{Normalization, demo};
 use approx_eval::{BoundSearch, Bounds, EvalError, Job, Logits, approximate_pass, exact_pass};
-use approx_models::{ActivationPolicy, Backbone, Network, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, Weights};
 use candle_core::Device;
 use minimax_coeffs::Alpha;
 use serde::Deserialize;
