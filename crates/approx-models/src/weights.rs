@@ -251,6 +251,20 @@ impl Weights {
         Ok(Self { source, device: device.clone(), ..self })
     }
 
+    /// The numbers of the tensor `name` of shape `shape`, in row-major order.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] if there is no such tensor; those of reading it.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let mut mismatch = Mismatch::default();
+        match self.get(name, shape)? {
+            Ok(tensor) => return Ok(tensor.flatten_all()?.to_vec1()?),
+            Err(None) => mismatch.missing.push(name.to_owned()),
+            Err(Some(found)) => mismatch.misshapen.push((name.to_owned(), shape.to_vec(), found)),
+        }
+        Err(WeightsError::Mismatch { origin: self.origin.clone(), mismatch })
+    }
+
     /// The device that the tensors are on.
     pub fn device(&self) -> &Device {
         &self.device

@@ -13,12 +13,12 @@ use crate::polynomials::PolynomialSource;
 /// Calibrates a network and writes its policy.
 pub fn calibrate(on: &OnDataSet<CalibrateArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
-    let backbone = selection.backbone(&args.backbone)?;
+    let choice = selection.network(&args.backbone)?;
     let composition = PolynomialSource::open(args.machine.coefficients.as_deref())?.get(args.alpha)?;
     check_writable(&args.output)?;
-    let inputs = selection.open(&[backbone])?;
+    let inputs = selection.open(std::slice::from_ref(&choice))?;
     let (mut network, weights) = inputs.load(&inputs.networks[0])?;
-    let (name, dataset) = (backbone.name(), inputs.dataset);
+    let (name, dataset) = (choice.name(), inputs.dataset);
     print(&format!("{name} on {dataset}: {} images, {}\n", inputs.images.len(), weights.file))?;
     let job = inputs.job();
     let (exact, sketches) = sketched_pass(&job, &mut network, observer)?;

@@ -36,7 +36,7 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
     let mut subjects = Subjects {
         dataset: "demo",
-        backbone,
+        name: backbone.name().to_owned(),
         network: Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?,
         weights: WeightsIdentity { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
         job: Job {

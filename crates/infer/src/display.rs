@@ -13,7 +13,7 @@ use crate::run::Subjects;
 
 /// The line before the work.
 pub fn subject(subjects: &Subjects) -> String {
-    let (name, dataset) = (subjects.backbone.name(), subjects.dataset);
+    let (name, dataset) = (&subjects.name, subjects.dataset);
     format!("{name} on {dataset}: {} images, {}\n", subjects.job.images.len(), subjects.weights.file)
 }
 

@@ -11,17 +11,19 @@ use approx_eval::{
     ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report,
     approximate_pass, exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, Composition, Network, RunOptions, SiteKind};
+use approx_models::{ActivationPolicy, Composition, Network, RunOptions, SiteKind};
 use atomic_file::check_writable;
 
 use crate::args::{CommonArgs, Method, NetworkArgs, OnDataSet};
 use crate::display;
+use crate::inputs::Networks;
 use crate::polynomials::PolynomialSource;
 
 /// A network and what to evaluate it on.
 pub struct Subjects<'a> {
     pub dataset: &'static str,
-    pub backbone: Backbone,
+    /// The network's name.
+    pub name: String,
     pub network: Network,
     pub weights: WeightsIdentity,
     pub job: Job<'a>,
@@ -38,20 +40,23 @@ pub struct Evaluation {
 pub fn evaluate(on: &OnDataSet<NetworkArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     if args.list {
+        if selection.networks == Networks::Onnx {
+            bail!("--list names backbones; a network from a file is named by its file");
+        }
         let backbones = selection.backbones();
         let names = backbones.iter().map(|backbone| selection.name_of(backbone) + "\n");
         print(&names.collect::<String>())?;
         return Ok(());
     }
-    let backbone = selection.backbone(args.backbone())?;
+    let choice = selection.network(args.backbone())?;
     check_outputs(&args.common)?;
     let composition = PolynomialSource::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
-    let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name())).transpose()?;
-    let inputs = selection.open(&[backbone])?;
+    let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, choice.name())).transpose()?;
+    let inputs = selection.open(std::slice::from_ref(&choice))?;
     let (network, weights) = inputs.load(&inputs.networks[0])?;
     let mut subjects = Subjects {
         dataset: inputs.dataset,
-        backbone,
+        name: choice.name().to_owned(),
         network,
         weights,
         job: inputs.job(),
@@ -142,7 +147,7 @@ impl Subjects<'_> {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
-            backbone: self.backbone.name().to_owned(),
+            backbone: self.name.clone(),
             method,
             noise: self.args.noise()?,
             weights: self.weights.clone(),

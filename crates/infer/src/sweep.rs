@@ -8,13 +8,13 @@ use approx_cli::program::print;
 use approx_eval::cells::{Cells, fingerprint};
 use approx_eval::sweep::{Point, Row, Setting, Sweep, to_csv};
 use approx_eval::{BoundSearch, Bounds, Observer, PolicyFile};
-use approx_models::{ActivationPolicy, Backbone, Composition};
+use approx_models::{ActivationPolicy, Composition};
 use approx_ops::Noise;
 use atomic_file::{check_folder, check_writable};
 
 use crate::args::{OnDataSet, SweepArgs};
 use crate::display;
-use crate::inputs::{Inputs, Selection};
+use crate::inputs::{Choice, Inputs, Selection};
 use crate::polynomials::PolynomialSource;
 use crate::report::Report;
 
@@ -25,12 +25,12 @@ const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
 pub fn sweep(on: &OnDataSet<SweepArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     let plan = Plan::new(args, &selection)?;
-    plan.run(args, &selection.open(&plan.backbones)?, observer)
+    plan.run(args, &selection.open(&plan.networks)?, observer)
 }
 
 /// What the arguments choose.
 struct Plan {
-    backbones: Vec<Backbone>,
+    networks: Vec<Choice>,
     settings: Vec<Setting>,
     /// Of each network, if there are some.
     policies: Vec<Option<ActivationPolicy>>,
@@ -38,20 +38,21 @@ struct Plan {
 
 impl Plan {
     fn new(args: &SweepArgs, selection: &Selection) -> Result<Self> {
-        let mut backbones = Vec::new();
-        match args.all {
-            true => backbones.extend(selection.backbones()),
+        let networks = match args.all {
+            true => selection.all()?,
             false => {
+                let mut networks: Vec<Choice> = Vec::new();
                 for name in args.names() {
-                    let backbone = selection.backbone(name)?;
-                    if !backbones.contains(&backbone) {
-                        backbones.push(backbone);
+                    let choice = selection.network(name)?;
+                    if networks.iter().all(|known| known.name() != choice.name()) {
+                        networks.push(choice);
                     }
                 }
+                networks
             }
-        }
-        if let (Some(path), 2..) = (&args.sources.params, backbones.len()) {
-            bail!("--params {} is for one network, not for {}", path.display(), backbones.len());
+        };
+        if let (Some(path), 2..) = (&args.sources.params, networks.len()) {
+            bail!("--params {} is for one network, not for {}", path.display(), networks.len());
         }
         let settings = settings(args)?;
         check_folder(&args.output)?;
@@ -62,23 +63,23 @@ impl Plan {
         {
             bail!("--html and --plots both name {}", html.display());
         }
-        let policy = |backbone: &Backbone| {
+        let policy = |choice: &Choice| {
             let Some(path) = &args.policy else { return Ok(None) };
             let file = match path.is_dir() {
-                true => path.join(format!("{}.json", backbone.name())),
+                true => path.join(format!("{}.json", choice.name())),
                 false => path.clone(),
             };
-            Ok(Some(PolicyFile::read(&file, backbone.name())?.policy))
+            Ok(Some(PolicyFile::read(&file, choice.name())?.policy))
         };
-        if let (Some(path), 2..) = (args.policy.as_ref().filter(|path| !path.is_dir()), backbones.len()) {
+        if let (Some(path), 2..) = (args.policy.as_ref().filter(|path| !path.is_dir()), networks.len()) {
             bail!(
                 "--policy {} is for one network, not for {}; name a folder with a BACKBONE.json for each",
                 path.display(),
-                backbones.len()
+                networks.len()
             );
         }
-        let policies = backbones.iter().map(policy).collect::<Result<_>>()?;
-        Ok(Self { backbones, settings, policies })
+        let policies = networks.iter().map(policy).collect::<Result<_>>()?;
+        Ok(Self { networks, settings, policies })
     }
 
     fn run(&self, args: &SweepArgs, inputs: &Inputs, observer: &dyn Observer) -> Result<()> {
@@ -91,7 +92,7 @@ impl Plan {
             let (network, weights) = inputs.load(trained)?;
             let mut sweep = Sweep {
                 dataset: inputs.dataset.to_owned(),
-                backbone: trained.backbone.name().to_owned(),
+                backbone: trained.choice.name().to_owned(),
                 weights,
                 network,
                 job: inputs.job(),

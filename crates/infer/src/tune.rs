@@ -14,7 +14,7 @@ use crate::polynomials::PolynomialSource;
 /// Tunes a network and writes its policy.
 pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
-    let backbone = selection.backbone(&args.backbone)?;
+    let choice = selection.network(&args.backbone)?;
     let compositions = PolynomialSource::open(args.machine.coefficients.as_deref())?;
     let compositions = compositions.choose(args.alpha.as_ref())?;
     for path in [Some(&args.output), args.front.as_ref()].into_iter().flatten() {
@@ -33,9 +33,9 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
         headroom: args.headroom,
         sensitivity_images: args.sensitivity_images.get(),
     };
-    let inputs = selection.open(&[backbone])?;
+    let inputs = selection.open(std::slice::from_ref(&choice))?;
     let (mut network, weights) = inputs.load(&inputs.networks[0])?;
-    let (name, dataset) = (backbone.name(), inputs.dataset);
+    let (name, dataset) = (choice.name(), inputs.dataset);
     print(&format!("{name} on {dataset}: {} images, {}\n", inputs.images.len(), weights.file))?;
     let job = inputs.job();
     let (exact, sketches) = sketched_pass(&job, &mut network, observer)?;
