@@ -21,9 +21,9 @@ pub(crate) struct Hint {
     path: Option<String>,
     /// The path of the module that has the weight.
     weight: Option<String>,
-    /// Whether the path is from the node's name: then it is a better name than the weight's, since weights that are equal
-    /// are one in the file.
-    named_by_path: bool,
+    /// Whether the path is a better name than that of the weight. Weights that are equal are one in a file, under the name
+    /// of one of them; but the newer exporter gives a convolution the path of the batch norm that is folded into it.
+    path_first: bool,
     /// The node's name.
     name: String,
     operator: String,
@@ -37,7 +37,7 @@ impl Hint {
         let path = entry("pkg.torch.onnx.name_scopes")
             .and_then(from_name_scopes)
             .or_else(|| entry("namespace").and_then(from_namespace));
-        let named_by_path = path.is_none();
+        let path_first = path.is_none() || !matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
         let path = path.or_else(|| from_node_name(&node.name));
         let modules = |name: &&str| ["weight", "running_mean"].contains(name);
         let weight =
@@ -46,7 +46,7 @@ impl Hint {
             });
         Self {
             path: path.map(|path| cut(&path)),
-            named_by_path,
+            path_first,
             weight: weight.filter(|path| !path.is_empty() && !path.contains("::")).map(cut),
             name: cut(node.name.trim_matches('/')).replace('/', "."),
             operator: cut(&node.op_type),
@@ -57,7 +57,7 @@ impl Hint {
     pub fn label(&self) -> String {
         let named = |path: &&String| !path.is_empty();
         let of_operator = || self.operator.to_lowercase();
-        let by_path = self.path.as_ref().filter(|path| self.named_by_path && !path.is_empty());
+        let by_path = self.path.as_ref().filter(|path| self.path_first && !path.is_empty());
         match by_path.or(self.weight.as_ref()).or(self.path.as_ref()).filter(named) {
             Some(path) => path.clone(),
             None if self.path.is_none() && !self.name.is_empty() => self.name.clone(),
@@ -134,7 +134,7 @@ pub(crate) fn assign(drafts: &[Draft]) -> Vec<String> {
         let has_weights = matches!(draft.graph_op(), Some(Op::Conv(_) | Op::Linear(_) | Op::BatchNorm(_)));
         let alone = |path| draft.main && kinds.get(path).is_some_and(|kinds| kinds.len() == 1);
         match (&hint.weight, hint.path.as_deref()) {
-            (_, Some(path)) if has_weights && hint.named_by_path && alone(path) => {
+            (_, Some(path)) if has_weights && hint.path_first && alone(path) => {
                 assigned[index] = names.unique(path.to_owned());
             }
             (Some(weight), _) if has_weights => assigned[index] = names.unique(weight.clone()),
