@@ -81,7 +81,7 @@ impl Model {
         if !OPSETS.contains(&opset) {
             return Err(OnnxError::Opset { found: opset, first: *OPSETS.start(), last: *OPSETS.end() });
         }
-        let (graph, params) = import::import(&graph, opset, Origin::new(path, &bytes), options)?;
+        let (graph, params) = import::import(&graph, Origin::new(path, &bytes), options)?;
         let producer = [proto.producer_name, proto.producer_version].join(" ").trim().to_owned();
         let metadata = proto.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
         Ok(Self { graph, params, opset, producer, metadata })

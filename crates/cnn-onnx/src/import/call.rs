@@ -6,7 +6,7 @@ use cnn_graph::Shape;
 use cnn_graph::ops::{Op, Padding};
 
 use crate::error::OnnxError;
-use crate::import::constant::{Constant, Int};
+use crate::import::constant::{Constant, Data, Int};
 use crate::import::draft::{Draft, DraftOp};
 use crate::import::{Importer, Value};
 use crate::params::Values;
@@ -328,6 +328,35 @@ impl Importer<'_> {
             return invalid(format!("{} dimensions are more than {MAX_RANK}", constant.dims.len()));
         }
         Ok(vec![Value::Constant(Rc::new(constant))])
+    }
+
+    /// A constant of these dimensions, made of another one of the same rank: `source` says which index of each
+    /// dimension is taken for an index of the result.
+    pub fn taken(
+        &mut self,
+        constant: &Constant,
+        dims: Vec<usize>,
+        source: impl Fn(usize, usize) -> usize,
+    ) -> Outcome {
+        let elements = dims.iter().product::<usize>();
+        self.spend(elements)?;
+        let place = |flat: usize| {
+            let (mut rest, mut stride, mut place) = (flat, 1, 0);
+            for axis in (0..dims.len()).rev() {
+                place += source(axis, rest % dims[axis]) * stride;
+                rest /= dims[axis];
+                stride *= constant.dims[axis];
+            }
+            place
+        };
+        let data = if constant.is_int() {
+            let ints = self.ints(constant)?;
+            Data::Ints((0..elements).map(|i| ints[place(i)]).collect())
+        } else {
+            let floats = self.floats(constant)?;
+            Data::Floats((0..elements).map(|i| floats[place(i)]).collect())
+        };
+        self.constant(Constant { dims, data, name: None })
     }
 
     /// A value that is there already as a result.

@@ -51,7 +51,6 @@ pub(crate) enum Batch {
 
 /// What is known while a file is read.
 pub(crate) struct Importer<'f> {
-    pub opset: i64,
     pub batch: Batch,
     pub drafts: Drafts,
     /// How many more numbers constant arithmetic may make, so that a small file cannot take much memory.
@@ -62,12 +61,7 @@ pub(crate) struct Importer<'f> {
 }
 
 /// The graph and the parameters of a file.
-pub(crate) fn import(
-    proto: &GraphProto,
-    opset: i64,
-    origin: Origin,
-    options: &Options,
-) -> Result<(Graph, Params)> {
+pub(crate) fn import(proto: &GraphProto, origin: Origin, options: &Options) -> Result<(Graph, Params)> {
     let initializers: HashSet<&str> = proto.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let inputs: Vec<&ValueInfoProto> =
         proto.input.iter().filter(|input| !initializers.contains(input.name.as_str())).collect();
@@ -92,7 +86,6 @@ pub(crate) fn import(
     let (batch, shape) = input_shape(input, options)?;
 
     let mut importer = Importer {
-        opset,
         batch,
         drafts: Drafts::new(shape.clone()),
         budget: (1 << 16) + 16 * origin.bytes.len(),

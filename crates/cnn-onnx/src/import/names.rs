@@ -21,6 +21,9 @@ pub(crate) struct Hint {
     path: Option<String>,
     /// The path of the module that has the weight.
     weight: Option<String>,
+    /// Whether the path is a better name than that of the weight. Weights that are equal are one in a file, under the name
+    /// of one of them; but the newer exporter gives a convolution the path of the batch norm that is folded into it.
+    path_first: bool,
     /// The node's name.
     name: String,
     operator: String,
@@ -33,8 +36,9 @@ impl Hint {
         };
         let path = entry("pkg.torch.onnx.name_scopes")
             .and_then(from_name_scopes)
-            .or_else(|| entry("namespace").and_then(from_namespace))
-            .or_else(|| from_node_name(&node.name));
+            .or_else(|| entry("namespace").and_then(from_namespace));
+        let path_first = path.is_none() || !matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+        let path = path.or_else(|| from_node_name(&node.name));
         let modules = |name: &&str| ["weight", "running_mean"].contains(name);
         let weight =
             node.input.iter().skip(1).find_map(|input| {
@@ -42,6 +46,7 @@ impl Hint {
             });
         Self {
             path: path.map(|path| cut(&path)),
+            path_first,
             weight: weight.filter(|path| !path.is_empty() && !path.contains("::")).map(cut),
             name: cut(node.name.trim_matches('/')).replace('/', "."),
             operator: cut(&node.op_type),
@@ -52,7 +57,8 @@ impl Hint {
     pub fn label(&self) -> String {
         let named = |path: &&String| !path.is_empty();
         let of_operator = || self.operator.to_lowercase();
-        match self.weight.as_ref().or(self.path.as_ref()).filter(named) {
+        let by_path = self.path.as_ref().filter(|path| self.path_first && !path.is_empty());
+        match by_path.or(self.weight.as_ref()).or(self.path.as_ref()).filter(named) {
             Some(path) => path.clone(),
             None if self.path.is_none() && !self.name.is_empty() => self.name.clone(),
             None => of_operator(),
@@ -126,15 +132,16 @@ pub(crate) fn assign(drafts: &[Draft]) -> Vec<String> {
     for (index, draft) in drafts.iter().enumerate().skip(1) {
         let (hint, kind) = (&draft.hint, kind(draft));
         let has_weights = matches!(draft.graph_op(), Some(Op::Conv(_) | Op::Linear(_) | Op::BatchNorm(_)));
+        let alone = |path| draft.main && kinds.get(path).is_some_and(|kinds| kinds.len() == 1);
         match (&hint.weight, hint.path.as_deref()) {
-            (Some(weight), _) if has_weights => assigned[index] = names.unique(weight.clone()),
-            (_, Some(path)) => {
-                let alone = draft.main && kinds.get(path).is_some_and(|kinds| kinds.len() == 1);
-                match alone {
-                    true => later.push((index, path.to_owned())),
-                    false => last.push((index, join(path, kind))),
-                }
+            (_, Some(path)) if has_weights && hint.path_first && alone(path) => {
+                assigned[index] = names.unique(path.to_owned());
             }
+            (Some(weight), _) if has_weights => assigned[index] = names.unique(weight.clone()),
+            (_, Some(path)) => match alone(path) {
+                true => later.push((index, path.to_owned())),
+                false => last.push((index, join(path, kind))),
+            },
             (_, None) if draft.main && !hint.name.is_empty() => later.push((index, hint.name.clone())),
             (_, None) => last.push((index, join(&hint.name, kind))),
         }

@@ -23,13 +23,16 @@ pub(crate) fn slice(importer: &mut Importer, call: &Call) -> Outcome {
         return invalid("has starts, ends, axes and steps of different lengths");
     }
     if let Value::Constant(constant) = call.input(0) {
-        let ([length], [start], [end], [step]) = (&constant.dims[..], &starts[..], &ends[..], &steps[..])
-        else {
-            return unsupported("takes a part of a constant that is no row of numbers");
-        };
-        onnx_axis(axes[0], 1)?;
-        let (start, end, step) = bounds(*start, *end, *step, *length)?;
-        return row(importer, &constant.clone(), (start..end.max(start)).step_by(step));
+        let constant = constant.clone();
+        let mut ranges: Vec<(i64, i64)> = constant.dims.iter().map(|_| (0, 1)).collect();
+        let mut dims = constant.dims.clone();
+        for i in 0..starts.len() {
+            let axis = onnx_axis(axes[i], dims.len())?;
+            let (start, count) = range(starts[i], ends[i], steps[i], constant.dims[axis])?;
+            (ranges[axis], dims[axis]) = ((start, steps[i]), count);
+        }
+        return importer
+            .taken(&constant, dims, |axis, i| (ranges[axis].0 + i as i64 * ranges[axis].1) as usize);
     }
     let mut x = call.data(0)?;
     let rank = importer.shape(x).rank() + 1;
@@ -66,6 +69,20 @@ fn bounds(start: i64, end: i64, step: i64, size: usize) -> Outcome<(usize, usize
         (if index < 0 { index.saturating_add(size) } else { index }).clamp(0, size) as usize
     };
     Ok((index(start), index(end), step))
+}
+
+/// The first index and how many indices a part of a constant has; a negative step goes backwards.
+fn range(start: i64, end: i64, step: i64, size: usize) -> Outcome<(i64, usize)> {
+    let size = size as i64;
+    let from_front = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
+    let (start, end) = (from_front(start), from_front(end));
+    let (start, length) = match step {
+        0 => return invalid("has a step of 0"),
+        1.. => (start.clamp(0, size), end.clamp(0, size) - start.clamp(0, size)),
+        _ => (start.clamp(-1, size - 1), start.clamp(-1, size - 1) - end.clamp(-1, size - 1)),
+    };
+    let count = u64::try_from(length).map_or(0, |length| length.div_ceil(step.unsigned_abs()));
+    Ok((start, count as usize))
 }
 
 /// Some numbers of a row.

@@ -10,13 +10,20 @@ use crate::import::{Importer, Value};
 pub(crate) fn import(importer: &mut Importer, call: &Call) -> Outcome {
     let order = call.ints("perm")?;
     if let Value::Constant(constant) = call.input(0) {
-        // A weight that is stored the other way round.
+        let constant = constant.clone();
         return match (&constant.data, &constant.dims[..], order) {
-            (Data::Stored(tensor), [rows, columns], None | Some([1, 0])) => importer.constant(Constant {
-                dims: vec![*columns, *rows],
-                data: Data::Transposed(tensor.clone()),
-                name: constant.name.clone(),
-            }),
+            // A weight that is stored the other way round stays in the file.
+            (Data::Stored(tensor), [rows, columns], None | Some([1, 0])) if tensor.dtype.is_float() => {
+                importer.constant(Constant {
+                    dims: vec![*columns, *rows],
+                    data: Data::Transposed(tensor.clone()),
+                    name: constant.name.clone(),
+                })
+            }
+            (_, [rows, columns], None | Some([1, 0])) => {
+                let (rows, columns) = (*rows, *columns);
+                importer.transposed(&constant, rows, columns)
+            }
             _ => unsupported("transposes a constant that is no matrix"),
         };
     }
@@ -34,6 +41,22 @@ pub(crate) fn import(importer: &mut Importer, call: &Call) -> Outcome {
     }
     let order = order[1..].iter().map(|dim| usize::try_from(dim - 1).unwrap_or(usize::MAX)).collect();
     Ok(vec![Value::Data(importer.push(Transpose { order }, &[x])?)])
+}
+
+impl Importer<'_> {
+    /// A constant matrix with its dimensions the other way round.
+    fn transposed(&mut self, constant: &Constant, rows: usize, columns: usize) -> Outcome {
+        self.spend(rows * columns)?;
+        let source = |i: usize| i % rows * columns + i / rows;
+        let data = if constant.is_int() {
+            let ints = self.ints(constant)?;
+            Data::Ints((0..rows * columns).map(|i| ints[source(i)]).collect())
+        } else {
+            let floats = self.floats(constant)?;
+            Data::Floats((0..rows * columns).map(|i| floats[source(i)]).collect())
+        };
+        self.constant(Constant { dims: vec![columns, rows], data, name: None })
+    }
 }
 
 pub(crate) fn export(exporter: &mut Exporter, op: &Transpose, place: &Place) {
