@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
-use approx_ops::{Activation, BatchNorm, ConvWindow, PoolSpec, RangeRecorder};
+use approx_ops::{Activation, PoolSpec, RangeRecorder};
 use candle_core::{DType, Device, Tensor, Var};
+use cnn_kernels::{BatchNorm, ConvWindow};
 
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvSpec, Dropout, Linear, MaxPool, Relu};

@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use approx_ops::OpError;
+use cnn_kernels::KernelError;
 
 use crate::weights::WeightsError;
 
@@ -66,6 +67,12 @@ pub enum ModelError {
     /// candle's own error, such as an input of the wrong shape.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<KernelError> for ModelError {
+    fn from(error: KernelError) -> Self {
+        Self::Op(error.into())
+    }
 }
 
 /// Shorthand for this crate's results.

@@ -2,11 +2,9 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use approx_ops::{
-    Activation, ConvWindow, OpError, PackedConv2d, PoolSpec, RangeRecorder, avg_pool_3x3, conv2d_by_library,
-    max_pool, max_pool_gradient, subsample, subsample_gradient,
-};
+use approx_ops::{Activation, OpError, PoolSpec, RangeRecorder, max_pool, max_pool_gradient};
 use candle_core::{Device, Tensor};
+use cnn_kernels::{ConvWindow, PackedConv2d, avg_pool_3x3, conv2d_by_library, subsample, subsample_gradient};
 use rand::Rng;
 
 use crate::error::{ModelError, Result};
@@ -165,9 +163,9 @@ impl Conv2d {
             (Kernel::Packed(packed), _) if relu.recorder.is_sketching() => {
                 relu.forward(&packed.forward(xs, addend)?)
             }
-            (Kernel::Packed(packed), ReluFunction::Plain(activation)) => {
-                packed.forward_activated(xs, addend, activation, &relu.recorder).map_err(at(&relu.site))
-            }
+            (Kernel::Packed(packed), ReluFunction::Plain(activation)) => packed
+                .forward_with(xs, addend, &activation.recorded_by(&relu.recorder))
+                .map_err(|error| at(&relu.site)(error.into())),
             // Noise is an image's, and not a tile's.
             (Kernel::Packed(packed), ReluFunction::Noisy(_)) => relu.forward(&packed.forward(xs, addend)?),
             (Kernel::Trained(conv), ReluFunction::Plain(activation)) => {

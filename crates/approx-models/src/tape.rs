@@ -98,7 +98,7 @@ impl Tape {
                 let Some(gradient) = gradient.filter(|_| self.tracked.contains(&input)) else { continue };
                 let sum = match gradients.remove(&input) {
                     None => gradient,
-                    Some(other) => approx_ops::add(&other, &gradient)?,
+                    Some(other) => cnn_kernels::add(&other, &gradient)?,
                 };
                 gradients.insert(input, sum);
             }

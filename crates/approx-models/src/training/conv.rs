@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use approx_ops::{
-    Activation, BatchNorm, BatchStatistics, ConvWindow, RangeRecorder, conv2d, conv2d_input_gradient,
-    conv2d_weight_gradient,
-};
+use approx_ops::{Activation, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
+use cnn_kernels::{
+    BatchNorm, BatchStatistics, ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
+};
 
 use crate::error::Result;
 use crate::tape::{self, Back};
@@ -73,7 +73,7 @@ impl TrainedConv {
             },
         );
         let convolved = conv2d(xs, &weight, self.window)?;
-        let (ys, statistics) = norm.forward(&convolved, addend, activation, recorder)?;
+        let (ys, statistics) = norm.forward(&convolved, addend, &activation.recorded_by(recorder))?;
         let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F64)?.to_vec1()).transpose()?;
         self.running.update(&statistics, &bias.unwrap_or_default());
 
@@ -85,7 +85,8 @@ impl TrainedConv {
         let (saved, activation, saved_addend) = (xs.clone(), activation.clone(), addend.cloned());
         tape::push(&ys, &inputs, move |gradient| {
             let addend = saved_addend.as_ref();
-            let back = norm.backward(&convolved, addend, &activation, &statistics, &gradient, penalty)?;
+            let epilogue = activation.penalised_by(penalty);
+            let back = norm.backward(&convolved, addend, &epilogue, &statistics, &gradient)?;
             let (_, _, height, width) = saved.dims4()?;
             let (_, _, kernel_height, kernel_width) = weight.dims4()?;
             let kernel = (kernel_height, kernel_width);
