@@ -292,7 +292,7 @@ impl Report {
             weights,
             threads,
             device,
-            simd: approx_ops::SimdLevel::current().to_string(),
+            simd: cnn_kernels::SimdLevel::current().to_string(),
         }
     }
 

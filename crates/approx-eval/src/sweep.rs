@@ -343,7 +343,7 @@ impl<'a> Sweep<'a> {
             weights_sha256: self.weights.sha256.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
-            simd: approx_ops::SimdLevel::current().to_string(),
+            simd: cnn_kernels::SimdLevel::current().to_string(),
             device: Some(device_name(&self.job.device)).filter(|name| name != "cpu"),
             approx,
         }

@@ -2,6 +2,7 @@
 
 use approx_ops::OpError;
 use cnn_graph::{GraphError, Shape};
+use cnn_kernels::KernelError;
 
 use crate::policy::PolicyError;
 use crate::weights::WeightsError;
@@ -34,7 +35,7 @@ pub enum ModelError {
         /// The site's name.
         site: String,
         /// What went wrong there.
-        source: OpError,
+        source: Box<OpError>,
     },
     /// A node that graphs have and the ops do not.
     #[error("{node}: {reason} cannot be run")]
@@ -70,6 +71,12 @@ pub enum ModelError {
     /// candle's own error, such as an input of the wrong shape.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<KernelError> for ModelError {
+    fn from(error: KernelError) -> Self {
+        Self::Op(error.into())
+    }
 }
 
 /// Shorthand for this crate's results.

@@ -1,7 +1,7 @@
 //! Every backbone against the original PyTorch code: names, shapes, exact and approximate logits, on each device.
 
 mod common;
-#[path = "../../approx-ops/tests/devices/mod.rs"]
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 use std::collections::BTreeMap;

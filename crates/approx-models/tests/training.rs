@@ -8,7 +8,7 @@ use minimax_coeffs::Alpha;
 use serde::Deserialize;
 
 mod common;
-#[path = "../../approx-ops/tests/devices/mod.rs"]
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 #[derive(Deserialize)]

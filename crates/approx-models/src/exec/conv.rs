@@ -1,11 +1,12 @@
 //! Convolution for inference, with the batch norm folded in.
 
-use approx_ops::{Activation, ConvWindow, OpError, PackedConv2d, RangeRecorder, conv2d_by_library};
+use approx_ops::{Activation, OpError, RangeRecorder};
 use candle_core::{Device, Tensor};
 use cnn_graph::Graph;
 use cnn_graph::ops::{self, Op};
 use cnn_graph::passes::fold::{NormParams, fold_batch_norm};
 use cnn_graph::passes::{FoldedConv, FusedConv};
+use cnn_kernels::{ConvWindow, PackedConv2d, conv2d_by_library};
 
 use crate::error::{ModelError, Result};
 use crate::params::ParamReader;
@@ -88,7 +89,7 @@ impl Conv {
     ) -> Result<Tensor> {
         Ok(match (self, recorder) {
             (Self::Packed(packed), Some(recorder)) => {
-                packed.forward_activated(xs, addend, activation, recorder)?
+                packed.forward_with(xs, addend, &activation.recorded_by(recorder))?
             }
             (Self::Packed(packed), None) => packed.forward(xs, addend)?,
             (Self::Library(conv), recorder) => conv.forward(xs, addend, activation, recorder)?,

@@ -222,5 +222,5 @@ fn record(xs: &Tensor, recorder: &RangeRecorder) -> Result<()> {
 
 /// candle's or an op's error, with the name of the node.
 pub(crate) fn at(node: &str) -> impl Fn(approx_ops::OpError) -> ModelError {
-    move |source| ModelError::Site { site: node.to_owned(), source }
+    move |source| ModelError::Site { site: node.to_owned(), source: Box::new(source) }
 }

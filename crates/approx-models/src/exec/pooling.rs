@@ -1,8 +1,8 @@
 //! Averages.
 
-use approx_ops::avg_pool_3x3;
 use candle_core::Tensor;
 use cnn_graph::ops::{AvgPool, Padding, Pool};
+use cnn_kernels::avg_pool_3x3;
 
 use crate::error::{ModelError, Result};
 

@@ -1,8 +1,8 @@
 //! Operations that move numbers and change none.
 
-use approx_ops::subsample as subsample_on_cpu;
 use candle_core::{Device, Tensor};
 use cnn_graph::ops::{Pool, Slice};
+use cnn_kernels::subsample as subsample_on_cpu;
 
 use crate::error::Result;
 
@@ -128,7 +128,7 @@ pub(crate) fn subsample(xs: &Tensor, outputs: usize) -> Result<Tensor> {
 pub(crate) fn subsample_gradient(gradient: &Tensor, dims: &[usize]) -> Result<Tensor> {
     let &[_, channels, height, width] = dims else { unreachable!("it was an image") };
     if gradient.device().is_cpu() {
-        return Ok(approx_ops::subsample_gradient(gradient, channels, (height, width))?);
+        return Ok(cnn_kernels::subsample_gradient(gradient, channels, (height, width))?);
     }
     let zeros = gradient.dim(1)? - channels;
     let gradient = gradient.narrow(1, zeros / 2, channels)?;

@@ -34,7 +34,7 @@ impl Known<'_> {
             let slot = &mut self.values[value.index()];
             *slot = Some(match slot.take() {
                 None => gradient,
-                Some(other) => approx_ops::add(&other, &gradient)?,
+                Some(other) => cnn_kernels::add(&other, &gradient)?,
             });
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! A convolution with what follows it, forwards and backwards.
 
-use approx_ops::{
-    Activation, BatchNorm, BatchStatistics, ConvWindow, RangePenalty, RangeRecorder, conv2d,
-    conv2d_input_gradient, conv2d_weight_gradient,
-};
+use approx_ops::{Activation, RangePenalty, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
+use cnn_kernels::{
+    BatchNorm, BatchStatistics, ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
+};
 
 use crate::error::Result;
 use crate::exec::site::add_penalty;
@@ -96,11 +96,12 @@ impl TrainedConv {
                 inner = inner.broadcast_add(&bias.detach().reshape((1, (), 1, 1))?)?;
             }
             if let Some(addend) = addend {
-                inner = approx_ops::add(&inner, addend)?;
+                inner = cnn_kernels::add(&inner, addend)?;
             }
             return Ok((activation.forward(&inner, recorder)?, SavedConv::Plain(inner)));
         };
-        let (ys, statistics) = detached(&norm.norm).forward(&convolved, addend, activation, recorder)?;
+        let (ys, statistics) =
+            detached(&norm.norm).forward(&convolved, addend, &activation.recorded_by(recorder))?;
         let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F64)?.to_vec1()).transpose()?;
         norm.running.update(&statistics, &bias.unwrap_or_default());
         Ok((ys, SavedConv::Norm(convolved, statistics)))
@@ -120,7 +121,8 @@ impl TrainedConv {
         let (inner, of_addend, bias, norm, penalty) = match (saved, &self.norm) {
             (SavedConv::Norm(convolved, statistics), Some(norm)) => {
                 let norm = detached(&norm.norm);
-                let back = norm.backward(&convolved, addend, activation, &statistics, gradient, penalty)?;
+                let epilogue = activation.penalised_by(penalty);
+                let back = norm.backward(&convolved, addend, &epilogue, &statistics, gradient)?;
                 let bias = self.bias.as_ref().map(Tensor::zeros_like).transpose()?;
                 (back.xs, back.addend, bias, Some([back.weight, back.bias]), back.penalty)
             }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use approx_ops::{Activation, BatchNorm, RangePenalty, RangeRecorder};
+use approx_ops::{Activation, RangePenalty, RangeRecorder};
 use candle_core::{Tensor, Var};
 use cnn_graph::ops::Op;
 use cnn_graph::passes::{FusedConv, Step};
 use cnn_graph::{Graph, Node, ParamSpec, ValueId};
+use cnn_kernels::BatchNorm;
 use rand::Rng;
 
 use super::conv::{Running, SavedConv, TrainedConv, TrainedNorm};

@@ -8,14 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 use candle_core::{Device, Tensor};
+use cnn_kernels::{RangeStats, SimdLevel};
 use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial};
 use serde::Deserialize;
 
 use super::*;
 use crate::activation::{Activation, Precision};
-use crate::range::{RangeRecorder, RangeStats};
+use crate::range::RangeRecorder;
 use crate::relu::MinimaxRelu;
-use crate::{MinimaxMaxPool, SimdLevel, max_pool, max_pool_gradient};
+use crate::{MinimaxMaxPool, max_pool, max_pool_gradient};
 
 /// Grids: blocks, and threads of each.
 const GRIDS: [(u32, u32); 3] = [(1, 1), (3, 7), (2, 256)];

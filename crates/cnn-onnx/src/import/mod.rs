@@ -253,7 +253,6 @@ fn operator(node: &NodeProto) -> String {
 
 impl Importer<'_> {
     /// What comes of a node; `Err(Some(reason))` if it cannot be read, `Err(None)` if something before it cannot.
-    #[expect(clippy::type_complexity, reason = "both levels are read once, at the only call")]
     fn node(
         &mut self,
         node: &NodeProto,

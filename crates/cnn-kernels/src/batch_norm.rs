@@ -1,13 +1,12 @@
-//! Batch norm for training (Ioffe and Szegedy, arXiv 1502.03167), with the addend and the activation that
+//! Batch norm for training (Ioffe and Szegedy, arXiv 1502.03167), with the addend and the epilogue that
 //! come behind it in one pass.
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::activation::Activation;
 use crate::cpu::batch_norm::{InputGradient, Layer, statistics};
 use crate::cpu::with_f32;
-use crate::error::{OpError, Result, check_dtype};
-use crate::range::{RangePenalty, RangeRecorder};
+use crate::epilogue::Epilogue;
+use crate::error::{KernelError, Result, check_dtype};
 
 /// Scale and shift of each channel, and what is added to the variance.
 #[derive(Debug, Clone)]
@@ -42,13 +41,13 @@ pub struct BatchNormGradients {
     pub weight: Tensor,
     /// Of `β`: `[C]`.
     pub bias: Tensor,
-    /// The range penalty of the activation's inputs.
+    /// What the epilogue adds to the loss.
     pub penalty: f64,
 }
 
 impl BatchNorm {
     /// `f(γ (x − mean) / √(variance + eps) + β + addend)` with the mean and variance of each channel over the batch,
-    /// and these. Records the range of the activation's inputs.
+    /// and these. `f` is the epilogue, which takes note of the range of its inputs.
     ///
     /// # Shapes
     /// `xs`, `addend` and the result: `[N, C, H, W]`; on the CPU, the result is channels-last in memory.
@@ -57,32 +56,31 @@ impl BatchNorm {
     /// Mean and variance within 1e-6 of the largest |x| and its square; the rest is float32.
     ///
     /// # Errors
-    /// [`OpError::UnsupportedDType`], or candle's own for other shapes or an empty batch.
+    /// [`KernelError::UnsupportedDType`], or candle's own for other shapes or an empty batch.
     pub fn forward(
         &self,
         xs: &Tensor,
         addend: Option<&Tensor>,
-        activation: &Activation,
-        recorder: &RangeRecorder,
+        epilogue: &dyn Epilogue,
     ) -> Result<(Tensor, BatchStatistics)> {
         let (n, channels, height, width) = self.check(xs)?;
         if !xs.device().is_cpu() {
-            return self.forward_by_tensors(xs, addend, activation, recorder);
+            return self.forward_by_tensors(xs, addend, epilogue);
         }
         let (ys, range, statistics) = with_f32(&channels_last(xs)?, |xs| -> Result<_> {
             let (mean, variance) = statistics(xs, channels);
             let statistics = BatchStatistics { mean, variance, count: n * height * width };
             let (scale, shift) = self.affine(&statistics)?;
-            let layer = Layer { scale: &scale, shift: &shift, function: &activation.0 };
+            let layer = Layer { scale: &scale, shift: &shift, epilogue };
             let (ys, range) = match addend {
                 None => layer.forward(xs, None),
                 Some(addend) => with_f32(&same_shape(addend, n, channels, height, width)?, |addend| {
-                    Ok::<_, OpError>(layer.forward(xs, Some(addend)))
+                    Ok::<_, KernelError>(layer.forward(xs, Some(addend)))
                 })?,
             };
             Ok((ys, range, statistics))
         })?;
-        recorder.record(range);
+        epilogue.record(range);
         let ys = Tensor::from_vec(ys, (n, height, width, channels), &Device::Cpu)?;
         Ok((ys.permute((0, 3, 1, 2))?, statistics))
     }
@@ -98,24 +96,23 @@ impl BatchNorm {
         &self,
         xs: &Tensor,
         addend: Option<&Tensor>,
-        activation: &Activation,
+        epilogue: &dyn Epilogue,
         statistics: &BatchStatistics,
         gradient: &Tensor,
-        penalty: Option<RangePenalty>,
     ) -> Result<BatchNormGradients> {
         let (n, channels, height, width) = self.check(xs)?;
         if !xs.device().is_cpu() {
-            return self.backward_by_tensors(xs, addend, activation, statistics, gradient, penalty);
+            return self.backward_by_tensors(xs, addend, epilogue, statistics, gradient);
         }
         let (scale, shift) = self.affine(statistics)?;
         let inverse_deviations = self.inverse_deviations(statistics);
-        let layer = Layer { scale: &scale, shift: &shift, function: &activation.0 };
+        let layer = Layer { scale: &scale, shift: &shift, epilogue };
         let dense = |xs: &Tensor| same_shape(xs, n, channels, height, width);
         let back = |addend: Option<&[f32]>| {
             with_f32(&channels_last(xs)?, |xs| {
                 with_f32(&dense(gradient)?, |gradient| -> Result<_> {
                     let means = &statistics.mean;
-                    Ok(layer.backward(xs, addend, means, &inverse_deviations, gradient, penalty))
+                    Ok(layer.backward(xs, addend, means, &inverse_deviations, gradient))
                 })
             })
         };
@@ -144,8 +141,7 @@ impl BatchNorm {
         &self,
         xs: &Tensor,
         addend: Option<&Tensor>,
-        activation: &Activation,
-        recorder: &RangeRecorder,
+        epilogue: &dyn Epilogue,
     ) -> Result<(Tensor, BatchStatistics)> {
         let xs = xs.contiguous()?;
         let channels = xs.dim(1)?;
@@ -164,7 +160,7 @@ impl BatchNorm {
         let ys = xs.copy()?;
         let (scale, shift) = self.affine(&statistics)?;
         let affine = Tensor::from_vec([scale, shift].concat(), (2, channels), xs.device())?;
-        activation.apply_in_place(&ys, &affine, addend, Some(recorder))?;
+        epilogue.apply_affine(&ys, &affine, addend)?;
         Ok((ys, statistics))
     }
 
@@ -173,22 +169,15 @@ impl BatchNorm {
         &self,
         xs: &Tensor,
         addend: Option<&Tensor>,
-        activation: &Activation,
+        epilogue: &dyn Epilogue,
         statistics: &BatchStatistics,
         gradient: &Tensor,
-        penalty: Option<RangePenalty>,
     ) -> Result<BatchNormGradients> {
         let xs = xs.contiguous()?;
         let channels = xs.dim(1)?;
         let (scale, shift) = self.affine(statistics)?;
         let affine = Tensor::from_vec([&scale[..], &shift].concat(), (2, channels), xs.device())?;
-        let zs = xs.copy()?;
-        Activation::IDENTITY.apply_in_place(&zs, &affine, addend, None)?;
-        let inner = activation.gradient(&zs, &gradient.contiguous()?)?;
-        let (inner, penalty) = match penalty {
-            Some(penalty) => penalty.add_gradient_to(&zs, &inner)?,
-            None => (inner, 0.0),
-        };
+        let (inner, penalty) = epilogue.affine_gradient(&xs, &affine, addend, &gradient.contiguous()?)?;
         let means: Vec<f32> = statistics.mean.iter().map(|&mean| mean as f32).collect();
         let distances = xs.broadcast_sub(&of_channels(&means, &xs)?)?;
         let (of_bias, products) = (sums(&inner)?, sums(&(&inner * distances)?)?);
@@ -271,10 +260,8 @@ fn same_shape(xs: &Tensor, n: usize, channels: usize, height: usize, width: usiz
 
 #[cfg(test)]
 mod tests {
-    use minimax_coeffs::Alpha;
-
     use super::*;
-    use crate::relu::MinimaxRelu;
+    use crate::test_epilogues;
 
     #[test]
     fn candles_ops_give_what_ours_give() -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -290,20 +277,18 @@ mod tests {
         let norm = BatchNorm { weight: random(1.0, &[3])?, bias: random(0.0, &[3])?, eps: 1e-5 };
         let shape = [4, 3, 5, 6];
         let (xs, addend, gradient) = (random(40.0, &shape)?, random(0.0, &shape)?, random(0.0, &shape)?);
-        let minimax = MinimaxRelu::new(Alpha::new(6)?, 9.0)?.with_exact_outside();
-        for (activation, addend) in [(Activation::RELU, None), (minimax.into(), Some(&addend))] {
-            let recorders = [RangeRecorder::default(), RangeRecorder::default()];
-            let (ys, statistics) = norm.forward(&xs, addend, &activation, &recorders[0])?;
-            let (actual, own) = norm.forward_by_tensors(&xs, addend, &activation, &recorders[1])?;
+        let [_, relu, quadratic] = test_epilogues::all();
+        for (epilogue, addend) in [(&relu, None), (&quadratic, Some(&addend))] {
+            let (ys, statistics) = norm.forward(&xs, addend, epilogue)?;
+            let seen = epilogue.take();
+            let (actual, own) = norm.forward_by_tensors(&xs, addend, epilogue)?;
             close(&actual, &ys, "forward")?;
-            assert!((recorders[0].take().max_abs - recorders[1].take().max_abs).abs() < 1e-4);
+            assert!((epilogue.take().max_abs - seen.max_abs).abs() < 1e-4);
             for (a, b) in [(&own.mean, &statistics.mean), (&own.variance, &statistics.variance)] {
                 assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b), "{a:?}, not {b:?}");
             }
-            let penalty = activation.bound().map(|_| RangePenalty { bound: 2.0, weight: 0.5 });
-            let expected = norm.backward(&xs, addend, &activation, &statistics, &gradient, penalty)?;
-            let actual =
-                norm.backward_by_tensors(&xs, addend, &activation, &statistics, &gradient, penalty)?;
+            let expected = norm.backward(&xs, addend, epilogue, &statistics, &gradient)?;
+            let actual = norm.backward_by_tensors(&xs, addend, epilogue, &statistics, &gradient)?;
             close(&actual.xs, &expected.xs, "gradient of xs")?;
             close(&actual.weight, &expected.weight, "gradient of the weight")?;
             close(&actual.bias, &expected.bias, "gradient of the bias")?;

@@ -1,7 +1,7 @@
 //! Average pooling against sums written out.
 
-use approx_ops::{SimdLevel, avg_pool_3x3};
 use candle_core::{Device, Tensor};
+use cnn_kernels::{SimdLevel, avg_pool_3x3};
 
 #[test]
 fn windows_reach_over_the_border_into_zeros() -> Result<(), Box<dyn std::error::Error>> {

@@ -41,7 +41,7 @@ impl ConvWindow {
 /// As [`PackedConv2d`]; of the gradients, within 1e-5 of the largest value too. No sum depends on the number of threads.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), [`OpError::ConvInput`](crate::OpError::ConvInput), or candle's own for another rank.
+/// [`KernelError::UnsupportedDType`](crate::KernelError::UnsupportedDType), [`KernelError::ConvInput`](crate::KernelError::ConvInput), or candle's own for another rank.
 ///
 /// # Panics
 /// If the stride is 0.
@@ -86,7 +86,7 @@ pub fn conv2d_by_library(xs: &Tensor, weight: &Tensor, window: ConvWindow) -> Re
 /// `[N, inputs, *size]`, channels-last in memory.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for another rank.
+/// [`KernelError::UnsupportedDType`](crate::KernelError::UnsupportedDType), or candle's own for another rank.
 ///
 /// # Panics
 /// If the stride is 0, or the padding is as large as the kernel.
@@ -130,7 +130,7 @@ pub fn conv2d_input_gradient(
 /// `xs`: `[N, inputs, H, W]`; `gradient`: `[N, outputs, H', W']`; the result: `[outputs, inputs, *kernel]`.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), [`OpError::ConvInput`](crate::OpError::ConvInput), or candle's own for another rank.
+/// [`KernelError::UnsupportedDType`](crate::KernelError::UnsupportedDType), [`KernelError::ConvInput`](crate::KernelError::ConvInput), or candle's own for another rank.
 ///
 /// # Panics
 /// If the stride is 0.
@@ -201,7 +201,7 @@ impl CustomOp2 for Forward {
             weights: &weights,
             bias: &vec![0.0; outputs],
             residual: None,
-            activation: None,
+            epilogue: None,
             shape: [n, inputs, height, width],
             output: self.output,
         };
@@ -254,7 +254,7 @@ impl CustomOp2 for WeightGradient {
             weights: &[],
             bias: &[],
             residual: None,
-            activation: None,
+            epilogue: None,
             shape,
             output,
         };

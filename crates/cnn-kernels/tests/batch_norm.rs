@@ -1,11 +1,12 @@
-//! Batch norm with an addend and an activation, forward and backward, against plain float64 loops.
+//! Batch norm with an addend and an epilogue, forward and backward, against plain float64 loops.
 
-use approx_ops::{Activation, BatchNorm, MinimaxRelu, RangePenalty, RangeRecorder, SimdLevel};
+mod epilogues;
+
 use candle_core::{Device, Tensor};
-use minimax_coeffs::{Alpha, CompositeSign};
+use cnn_kernels::{BatchNorm, SimdLevel};
+use epilogues::Elementwise;
 
 const EPS: f64 = 1e-3;
-const BOUND: f64 = 4.0;
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
@@ -23,14 +24,6 @@ fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-/// A function of one variable and its penalty, in float64.
-struct Truth {
-    name: &'static str,
-    activation: Activation,
-    f: Box<dyn Fn(f64) -> f64>,
-    penalty_weight: f64,
-}
-
 /// Inputs in float64, `[N, C, H·W]`.
 #[derive(Clone)]
 struct Inputs {
@@ -46,7 +39,7 @@ impl Inputs {
         i / self.pixels % self.weight.len()
     }
 
-    /// What the activation gets.
+    /// What the epilogue gets.
     fn inner(&self) -> Vec<f64> {
         let count = (self.xs.len() / self.weight.len()) as f64;
         let mut mean = vec![0.0; self.weight.len()];
@@ -66,9 +59,19 @@ impl Inputs {
     }
 
     /// `Σ gᵢ f(…)ᵢ` and the penalty.
-    fn loss(&self, truth: &Truth, gradient: &[f64]) -> f64 {
-        let penalty = |z: f64| truth.penalty_weight * (z.abs() / BOUND - 0.9).max(0.0).powi(2);
-        self.inner().iter().zip(gradient).map(|(&z, g)| g * (truth.f)(z) + penalty(z)).sum()
+    fn loss(&self, epilogue: &Elementwise, gradient: &[f64]) -> f64 {
+        let term = |(&z, g): (&f64, &f64)| g * in_float64(epilogue, z) + epilogue.penalty(z);
+        self.inner().iter().zip(gradient).map(term).sum()
+    }
+}
+
+/// The functions of [`epilogues::all`] written in float64.
+fn in_float64(epilogue: &Elementwise, x: f64) -> f64 {
+    match epilogue.name {
+        "identity" => x,
+        "relu" => x.max(0.0),
+        "quadratic" => x * x / 4.0 - x,
+        other => panic!("{other} is not written here"),
     }
 }
 
@@ -91,25 +94,7 @@ fn differences(
 /// One test for all, because the level is the whole process's.
 #[test]
 fn batch_norm_and_its_gradients_agree_with_float64_at_every_simd_level() {
-    let alpha = Alpha::new(7).unwrap();
-    let sign = CompositeSign::published(alpha);
-    let minimax = MinimaxRelu::new(alpha, BOUND).unwrap();
-    let within = move |x: f64| if x.abs() <= BOUND { sign.relu(x, BOUND) } else { x.max(0.0) };
-    let truths = [
-        Truth { name: "identity", activation: Activation::IDENTITY, f: Box::new(|x| x), penalty_weight: 0.0 },
-        Truth {
-            name: "relu",
-            activation: Activation::RELU,
-            f: Box::new(|x| x.max(0.0)),
-            penalty_weight: 0.0,
-        },
-        Truth {
-            name: "minimax, exact outside",
-            activation: minimax.with_exact_outside().into(),
-            f: Box::new(within),
-            penalty_weight: 0.3,
-        },
-    ];
+    let epilogues = epilogues::all();
     let random = |shape: &[usize], scale: f64| {
         (Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap() * scale).unwrap()
     };
@@ -119,8 +104,8 @@ fn batch_norm_and_its_gradients_agree_with_float64_at_every_simd_level() {
         let xs = (random(&shape, 1.0) + 30.0).unwrap();
         let norm = BatchNorm { weight: random(&[channels], 2.0), bias: random(&[channels], 1.0), eps: EPS };
         let gradient = random(&shape, 1.0);
-        for (truth, addend) in
-            truths.iter().flat_map(|truth| [(truth, None), (truth, Some(random(&shape, 1.0)))])
+        for (epilogue, addend) in
+            epilogues.iter().flat_map(|epilogue| [(epilogue, None), (epilogue, Some(random(&shape, 1.0)))])
         {
             let inputs = Inputs {
                 xs: values(&xs),
@@ -129,7 +114,7 @@ fn batch_norm_and_its_gradients_agree_with_float64_at_every_simd_level() {
                 bias: values(&norm.bias),
                 pixels: height * width,
             };
-            let loss = |inputs: &Inputs| inputs.loss(truth, &values(&gradient));
+            let loss = |inputs: &Inputs| inputs.loss(epilogue, &values(&gradient));
             let inner = inputs.inner();
             let of_xs = differences(&inputs, |inputs| &mut inputs.xs, loss);
             let of_weight = differences(&inputs, |inputs| &mut inputs.weight, loss);
@@ -139,19 +124,14 @@ fn batch_norm_and_its_gradients_agree_with_float64_at_every_simd_level() {
                 .map(|_| differences(&inputs, |inputs| inputs.addend.as_mut().expect("it has one"), loss));
             for level in SimdLevel::available() {
                 SimdLevel::force(level).unwrap();
-                let what = format!("{}, {shape:?}, addend {}, {level}", truth.name, addend.is_some());
-                let recorder = RangeRecorder::default();
-                let forward = norm.forward(&xs, addend.as_ref(), &truth.activation, &recorder);
-                let (ys, statistics) = forward.unwrap();
-                let expected: Vec<f64> = inner.iter().map(|&z| (truth.f)(z)).collect();
+                let what = format!("{}, {shape:?}, addend {}, {level}", epilogue.name, addend.is_some());
+                let (ys, statistics) = norm.forward(&xs, addend.as_ref(), epilogue).unwrap();
+                let expected: Vec<f64> = inner.iter().map(|&z| in_float64(epilogue, z)).collect();
                 assert_close(&values(&ys), &expected, 2e-5, &what);
                 let largest = inner.iter().fold(0f64, |max, z| max.max(z.abs()));
-                assert!((f64::from(recorder.take().max_abs) - largest).abs() < 2e-5 * largest, "{what}");
+                assert!((f64::from(epilogue.take().max_abs) - largest).abs() < 2e-5 * largest, "{what}");
 
-                let penalty = truth.activation.bound().map(|bound| RangePenalty { bound, weight: 0.3 });
-                let back = norm
-                    .backward(&xs, addend.as_ref(), &truth.activation, &statistics, &gradient, penalty)
-                    .unwrap();
+                let back = norm.backward(&xs, addend.as_ref(), epilogue, &statistics, &gradient).unwrap();
                 assert_close(&values(&back.xs), &of_xs, 1e-3, &format!("input of {what}"));
                 assert_close(&values(&back.weight), &of_weight, 1e-3, &format!("weight of {what}"));
                 assert_close(&values(&back.bias), &of_bias, 1e-3, &format!("bias of {what}"));
@@ -160,7 +140,7 @@ fn batch_norm_and_its_gradients_agree_with_float64_at_every_simd_level() {
                     assert_close(&values(addend), of_addend, 1e-3, &format!("addend of {what}"));
                 }
                 let zeros = vec![0.0; inner.len()];
-                let expected = Inputs::loss(&inputs, truth, &zeros);
+                let expected = inputs.loss(epilogue, &zeros);
                 assert!((back.penalty - expected).abs() < 1e-4 * (1.0 + expected), "penalty of {what}");
             }
         }
@@ -171,9 +151,8 @@ fn batch_norm_and_its_gradients_agree_with_float64_at_every_simd_level() {
 fn an_input_of_other_channels_is_refused() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
     let norm = BatchNorm { weight: zeros(&[4]), bias: zeros(&[4]), eps: EPS };
-    let recorder = RangeRecorder::default();
-    let forward =
-        |xs: &Tensor, addend: Option<&Tensor>| norm.forward(xs, addend, &Activation::RELU, &recorder);
+    let [identity, ..] = epilogues::all();
+    let forward = |xs: &Tensor, addend: Option<&Tensor>| norm.forward(xs, addend, &identity);
     assert!(forward(&zeros(&[1, 3, 2, 2]), None).unwrap_err().to_string().contains("of 4 channels"));
     assert!(forward(&zeros(&[0, 4, 2, 2]), None).is_err());
     assert!(forward(&zeros(&[1, 4, 2, 2]), Some(&zeros(&[1, 4, 2, 1]))).is_err());

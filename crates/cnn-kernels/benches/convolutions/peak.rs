@@ -57,7 +57,7 @@ impl Peak {
 
 impl fmt::Display for Peak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (threads, simd) = (rayon::current_num_threads(), approx_ops::SimdLevel::current());
+        let (threads, simd) = (rayon::current_num_threads(), cnn_kernels::SimdLevel::current());
         let (operations, bytes) = (self.operations / 1e9, self.bytes / 1e9);
         write!(
             f,

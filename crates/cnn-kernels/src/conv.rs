@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
-use crate::activation::Activation;
 use crate::cpu::as_f32;
 use crate::cpu::conv::{Convolution, Form, Geometry};
-use crate::elementwise::Function;
-use crate::error::{OpError, Result, check_dtype};
-use crate::range::RangeRecorder;
+use crate::epilogue::Epilogue;
+use crate::error::{KernelError, Result, check_dtype};
 
 /// A convolution with its weights packed for the CPU.
 ///
@@ -37,7 +35,7 @@ impl PackedConv2d {
     /// `weight`: `[outputs, inputs, kernel height, kernel width]`, `bias`: `[outputs]`.
     ///
     /// # Errors
-    /// [`OpError::UnsupportedDType`], or candle's own for other shapes.
+    /// [`KernelError::UnsupportedDType`], or candle's own for other shapes.
     ///
     /// # Panics
     /// If `stride` is 0.
@@ -86,40 +84,34 @@ impl PackedConv2d {
     /// `xs`: `[N, inputs, H, W]`; `residual` and the result: `[N, outputs, H', W']`.
     ///
     /// # Errors
-    /// [`OpError::UnsupportedDType`], or candle's own for other shapes.
+    /// [`KernelError::UnsupportedDType`], or candle's own for other shapes.
     pub fn forward(&self, xs: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         self.run(xs, residual, None)
     }
 
-    /// As [`PackedConv2d::forward`], followed by `activation`, applied while the sums are in the cache; records the
-    /// range of the activation's inputs.
+    /// As [`PackedConv2d::forward`], followed by `epilogue`, applied while the sums are in the cache, which takes note of
+    /// the range of its inputs.
     ///
     /// # Shapes
     /// As [`PackedConv2d::forward`].
     ///
     /// # Errors
     /// As [`PackedConv2d::forward`].
-    pub fn forward_activated(
+    pub fn forward_with(
         &self,
         xs: &Tensor,
         residual: Option<&Tensor>,
-        activation: &Activation,
-        recorder: &RangeRecorder,
+        epilogue: &dyn Epilogue,
     ) -> Result<Tensor> {
-        self.run(xs, residual, Some((activation.0.clone(), recorder.clone())))
+        self.run(xs, residual, Some(epilogue))
     }
 
-    fn run(
-        &self,
-        xs: &Tensor,
-        residual: Option<&Tensor>,
-        activation: Option<(Function, RangeRecorder)>,
-    ) -> Result<Tensor> {
+    fn run(&self, xs: &Tensor, residual: Option<&Tensor>, epilogue: Option<&dyn Epilogue>) -> Result<Tensor> {
         check_dtype("conv2d", xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
         let geometry = &self.0.geometry;
         let output = output_size(geometry, xs)?;
-        let op = Op { packed: self.0.clone(), shape: [n, c, height, width], output, activation };
+        let op = Op { packed: self.0.clone(), shape: [n, c, height, width], output, epilogue };
         let ys = match residual {
             None => xs.apply_op1_no_bwd(&op)?,
             Some(residual) => {
@@ -143,17 +135,17 @@ pub(crate) fn output_size(geometry: &Geometry, xs: &Tensor) -> Result<(usize, us
     let (n, c, height, width) = xs.dims4()?;
     let output = geometry.output_size(height, width).filter(|_| c == geometry.inputs);
     let Geometry { inputs, kernel, padding, .. } = *geometry;
-    output.ok_or_else(|| OpError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding })
+    output.ok_or_else(|| KernelError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding })
 }
 
-struct Op {
+struct Op<'a> {
     packed: Arc<Packed>,
     shape: [usize; 4],
     output: (usize, usize),
-    activation: Option<(Function, RangeRecorder)>,
+    epilogue: Option<&'a dyn Epilogue>,
 }
 
-impl Op {
+impl Op<'_> {
     fn run(
         &self,
         xs: &CpuStorage,
@@ -162,26 +154,25 @@ impl Op {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let Packed { geometry, form, weights, bias } = &*self.packed;
         let (shape, output) = (self.shape, self.output);
-        let activation = self.activation.as_ref().map(|(function, _)| function);
         let convolution = Convolution {
             geometry: *geometry,
             form: *form,
             weights,
             bias,
             residual,
-            activation,
+            epilogue: self.epilogue,
             shape,
             output,
         };
         let (result, range) = convolution.run(as_f32(xs)?, layout);
-        if let Some((_, recorder)) = &self.activation {
-            recorder.record(range);
+        if let Some(epilogue) = self.epilogue {
+            epilogue.record(range);
         }
         Ok((CpuStorage::F32(result), Shape::from((shape[0], output.0, output.1, geometry.outputs))))
     }
 }
 
-impl CustomOp1 for Op {
+impl CustomOp1 for Op<'_> {
     fn name(&self) -> &'static str {
         "packed_conv2d"
     }
@@ -191,7 +182,7 @@ impl CustomOp1 for Op {
     }
 }
 
-impl CustomOp2 for Op {
+impl CustomOp2 for Op<'_> {
     fn name(&self) -> &'static str {
         "packed_conv2d"
     }

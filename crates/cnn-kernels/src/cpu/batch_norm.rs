@@ -1,4 +1,4 @@
-//! Batch norm over a batch, with an addend and an activation behind it.
+//! Batch norm over a batch, with an addend and an epilogue behind it.
 //!
 //! Layout. Images are channels-last, `[pixel][channel]`, and taken in pieces of whole pixels that a core's cache holds.
 //! Numbers that belong to channels are repeated to a [`Pattern`], so that loops are long whatever the number of
@@ -7,10 +7,9 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::build;
-use super::map::CHUNK;
-use crate::elementwise::Function;
-use crate::range::{RangePenalty, RangeStats};
+use super::{CHUNK, build};
+use crate::epilogue::Epilogue;
+use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
 /// Numbers that a pattern has at least.
@@ -106,7 +105,7 @@ impl WithSimd for Moments<'_> {
 pub(crate) struct Layer<'a> {
     pub(crate) scale: &'a [f32],
     pub(crate) shift: &'a [f32],
-    pub(crate) function: &'a Function,
+    pub(crate) epilogue: &'a dyn Epilogue,
 }
 
 /// What flows back through a [`Layer`] and the normalisation in it.
@@ -119,7 +118,7 @@ pub(crate) struct Backward {
     pub(crate) sums: Vec<f64>,
     /// The sum of it times the input's distance from the mean.
     pub(crate) products: Vec<f64>,
-    /// The range penalty.
+    /// What the epilogue adds to the loss.
     pub(crate) penalty: f64,
 }
 
@@ -135,7 +134,7 @@ impl Layer<'_> {
             let own = start..start + ys.len();
             let (xs, addend) = (&xs[own.clone()], addend.map(|a| &a[own]));
             SimdLevel::current().run(Affine { xs, scale: &scale, shift: &shift, addend, ys: &mut *ys });
-            self.function.apply_in_place(ys)
+            self.epilogue.apply_in_place(ys)
         });
         (ys, ranges.into_iter().fold(RangeStats::default(), RangeStats::merge))
     }
@@ -149,7 +148,6 @@ impl Layer<'_> {
         means: &[f64],
         inverse_deviations: &[f64],
         gradients: &[f32],
-        penalty: Option<RangePenalty>,
     ) -> Backward {
         let channels = self.channels();
         let piece = piece(channels);
@@ -161,8 +159,7 @@ impl Layer<'_> {
             let mut zs = vec![0.0; xs.len()];
             SimdLevel::current().run(Affine { xs, scale: &scale, shift: &shift, addend, ys: &mut zs });
             inner.copy_from_slice(&gradients[own]);
-            self.function.gradient_in_place(&zs, inner);
-            let penalty = penalty.map_or(0.0, |penalty| penalty.add_gradient(&zs, inner));
+            let penalty = self.epilogue.gradient_in_place(&zs, inner);
             let (mut sums, mut products) = (Pattern::zeros(channels), Pattern::zeros(channels));
             let (inner, mean) = (&*inner, &mean);
             SimdLevel::current().run(Products { xs, inner, mean, sums: &mut sums, products: &mut products });

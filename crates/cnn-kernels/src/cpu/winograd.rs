@@ -105,7 +105,7 @@ impl WithSimd for TransformKernels<'_> {
     }
 }
 
-/// Computes the whole result; gives the range of the activation's inputs.
+/// Computes the whole result; gives the range of the epilogue's inputs.
 pub(super) fn run(
     convolution: &Convolution,
     input: &[f32],

@@ -2,8 +2,8 @@
 
 mod devices;
 
-use approx_ops::{ConvWindow, SimdLevel, conv2d};
 use candle_core::{Device, Tensor, Var};
+use cnn_kernels::{ConvWindow, SimdLevel, conv2d};
 use devices::devices;
 
 fn values(tensor: &Tensor) -> Vec<f64> {

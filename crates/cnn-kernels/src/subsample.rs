@@ -12,7 +12,7 @@ use crate::error::{Result, check_dtype};
 /// `xs`: `[N, C, H, W]`; the result: `[N, outputs, ⌈H/2⌉, ⌈W/2⌉]`, channels-last in memory.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for another rank.
+/// [`KernelError::UnsupportedDType`](crate::KernelError::UnsupportedDType), or candle's own for another rank.
 ///
 /// # Panics
 /// If there are fewer `outputs` than channels.

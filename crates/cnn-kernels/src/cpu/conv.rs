@@ -1,7 +1,7 @@
 //! Convolution on the CPU, in one of two forms: [`winograd`] for 3×3 kernels with stride 1, else [`direct`].
 //!
 //! Layout. The result is channels-last, `[N, H', W', outputs]`; a task computes some rows of it, and applies residual
-//! and activation while they are in its core's cache. Weights are packed in panels of [`BLOCK`] output channels. Both
+//! and epilogue while they are in its core's cache. Weights are packed in panels of [`BLOCK`] output channels. Both
 //! forms end in the same inner loop, [`multiply_add`]: `P` pixels × `BLOCK` channels of sums in registers, to which it
 //! adds, for each input channel, the broadcast input times a row of the panel.
 
@@ -9,7 +9,7 @@ use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 
 use super::{direct, direct_gradient, winograd, winograd_gradient};
-use crate::elementwise::Function;
+use crate::epilogue::Epilogue;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -20,7 +20,7 @@ pub(super) const BLOCK: usize = 16;
 pub(super) const TASK_PIXELS: usize = 84;
 /// Bytes that a gradient of weights takes from the batch at a time, so that they stay in the cache.
 pub(super) const PORTION_BYTES: usize = 4 << 20;
-/// Numbers of the result that are finished at once: a multiple of the blocks of activations at every level
+/// Numbers of the result that are finished at once: a multiple of the blocks of functions at every level
 /// ([`in_blocks`](super::in_blocks)).
 const PIECE: usize = 2016;
 
@@ -74,7 +74,7 @@ pub(crate) struct Convolution<'a> {
     /// Added to the result: `[N, H', W', outputs]`.
     pub(crate) residual: Option<&'a [f32]>,
     /// Applied to each task's result while that is in the cache.
-    pub(crate) activation: Option<&'a Function>,
+    pub(crate) epilogue: Option<&'a dyn Epilogue>,
     /// `[N, C, H, W]`.
     pub(crate) shape: [usize; 4],
     /// Output height and width.
@@ -82,7 +82,7 @@ pub(crate) struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    /// The result, `[N, H', W', outputs]`, and the range of the activation's inputs. `layout` is that of the
+    /// The result, `[N, H', W', outputs]`, and the range of the epilogue's inputs. `layout` is that of the
     /// input, of shape `[N, C, H, W]`.
     pub(crate) fn run(&self, input: &[f32], layout: &Layout) -> (Vec<f32>, RangeStats) {
         let [images, ..] = self.shape;
@@ -110,7 +110,7 @@ impl Convolution<'_> {
     }
 
     /// Adds the residual to a task's result, whose first number is number `first` of all, and applies the
-    /// activation, piece by piece while a piece is in the first-level cache.
+    /// epilogue, piece by piece while a piece is in the first-level cache.
     pub(super) fn finish(&self, first: usize, result: &mut [f32]) -> RangeStats {
         let mut range = RangeStats::default();
         let mut start = first;
@@ -119,8 +119,8 @@ impl Convolution<'_> {
                 let residual = &residual[start..start + piece.len()];
                 SimdLevel::current().run(Add { values: &mut *piece, addends: residual });
             }
-            if let Some(function) = self.activation {
-                range = range.merge(function.apply_in_place(piece));
+            if let Some(epilogue) = self.epilogue {
+                range = range.merge(epilogue.apply_in_place(piece));
             }
             start += piece.len();
         }

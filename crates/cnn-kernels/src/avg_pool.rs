@@ -18,7 +18,7 @@ use crate::simd::SimdLevel;
 /// Float32 sums of nine values, divided by nine: within 1e-6 of the largest |x|.
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for another rank.
+/// [`KernelError::UnsupportedDType`](crate::KernelError::UnsupportedDType), or candle's own for another rank.
 pub fn avg_pool_3x3(xs: &Tensor) -> Result<Tensor> {
     check_dtype("avg_pool", xs.dtype())?;
     xs.dims4()?;

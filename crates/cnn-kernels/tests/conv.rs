@@ -1,8 +1,9 @@
 //! The packed convolution against plain float64 loops.
 
-use approx_ops::{Activation, MinimaxRelu, PackedConv2d, RangeRecorder, SimdLevel, relu};
+mod epilogues;
+
 use candle_core::{Device, Tensor};
-use minimax_coeffs::Alpha;
+use cnn_kernels::{Epilogue, PackedConv2d, SimdLevel};
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
@@ -96,24 +97,16 @@ fn convolutions_agree_with_float64_loops_at_every_simd_level() {
             let expected: Vec<f64> = expected.iter().zip(values(&residual)).map(|(e, r)| e + r).collect();
             assert_close(&ys, &expected, shape, &what);
 
-            // Activations leave the layout as it is, and give the same in the convolution as after it.
-            let after = RangeRecorder::default();
-            let activated = relu(&ys, &after).unwrap();
-            for activation in [Activation::RELU, MinimaxRelu::new(Alpha::MAX, 1.0).unwrap().into()] {
-                let (within, after) = (RangeRecorder::default(), RangeRecorder::default());
-                let fused =
-                    conv.forward_activated(&channels_last, Some(&residual), &activation, &within).unwrap();
-                let separate = activation.forward(&ys, &after).unwrap();
-                let bits = |t: &Tensor| -> Vec<u32> {
-                    let values: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
-                    values.into_iter().map(f32::to_bits).collect()
-                };
-                assert_eq!(bits(&fused), bits(&separate), "{what}");
-                assert_eq!(within.take(), after.take(), "{what}");
+            // An epilogue gives the same in the convolution as after it, and sees what goes into it.
+            for epilogue in epilogues::all() {
+                let fused = conv.forward_with(&channels_last, Some(&residual), &epilogue).unwrap();
+                assert_eq!(fused.stride(), ys.stride(), "{what}");
+                let mut after: Vec<f32> = ys.flatten_all().unwrap().to_vec1().unwrap();
+                let range = epilogue.apply_in_place(&mut after);
+                let fused: Vec<f32> = fused.flatten_all().unwrap().to_vec1().unwrap();
+                assert_eq!(fused, after, "{}, {what}", epilogue.name);
+                assert_eq!(epilogue.take(), range, "{}, {what}", epilogue.name);
             }
-            assert_eq!(activated.stride(), ys.stride(), "{what}");
-            let expected: Vec<f64> = expected.iter().map(|e| e.max(0.0)).collect();
-            assert_close(&activated, &expected, shape, &what);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::error::{OpError, Result};
+use crate::error::{KernelError, Result};
 
 /// A set of vector instructions. The best one is found at run time; one binary runs on all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +45,11 @@ impl SimdLevel {
     /// Makes all ops of this process use `level`.
     ///
     /// # Errors
-    /// [`OpError::UnsupportedSimd`] if this processor does not have it.
+    /// [`KernelError::UnsupportedSimd`] if this processor does not have it.
     pub fn force(level: SimdLevel) -> Result<()> {
         if !level.is_available() {
             let available = Self::available().iter().map(Self::to_string).collect();
-            return Err(OpError::UnsupportedSimd { requested: level.to_string(), available });
+            return Err(KernelError::UnsupportedSimd { requested: level.to_string(), available });
         }
         CURRENT.store(level as u8, Ordering::Relaxed);
         Ok(())
@@ -70,7 +70,7 @@ impl SimdLevel {
     }
 
     /// Runs `op` with these instructions.
-    pub(crate) fn run<Op: pulp::WithSimd>(self, op: Op) -> Op::Output {
+    pub fn run<Op: pulp::WithSimd>(self, op: Op) -> Op::Output {
         self.arch().dispatch(op)
     }
 

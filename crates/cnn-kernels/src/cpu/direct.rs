@@ -58,7 +58,7 @@ pub(super) fn for_each_weight(geometry: &Geometry, panel: usize, mut f: impl FnM
     }
 }
 
-/// Computes the whole result; gives the range of the activation's inputs.
+/// Computes the whole result; gives the range of the epilogue's inputs.
 pub(super) fn run(
     convolution: &Convolution,
     input: &[f32],
