@@ -172,7 +172,8 @@ fn every_operation_gives_what_its_definition_says() {
         assert_eq!(actual.len(), expected.len(), "{name}");
         let largest = expected.iter().fold(0f64, |max, x| max.max(x.abs()));
         let worst = actual.iter().zip(&expected).fold(0f64, |max, (a, e)| max.max((f64::from(*a) - e).abs()));
-        assert!(worst < 1e-6 * largest, "{name}: off by {worst:e} of {largest}");
+        // What convolutions promise (`PackedConv2d`).
+        assert!(worst < 1e-5 * largest, "{name}: off by {worst:e} of {largest}");
     }
 }
 
