@@ -103,3 +103,32 @@ impl Params {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_weights_stay_in_the_file() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/residual_legacy13.onnx");
+        let model = crate::Model::open(path).unwrap();
+        let in_file = |name: &str| match &model.params.by_name[name].values {
+            Values::Stored { tensor, .. } => tensor.is_in_file(),
+            Values::Computed(_) => false,
+        };
+        assert!(in_file("layer1.1.conv2.weight") && !in_file("fc.bias"));
+    }
+
+    #[test]
+    fn matrices_are_turned_and_scaled() {
+        let mut proto = crate::proto::TensorProto { dims: vec![2, 3], data_type: 1, ..Default::default() };
+        proto.float_data = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let tensor = crate::tensor::Origin::new(None, &bytes::Bytes::new()).tensor(&proto).unwrap();
+        let mut params = Params::default();
+        let values = Values::Stored { tensor, transposed: true, factor: 0.5 };
+        params.insert("w".to_owned(), vec![3, 2], values).unwrap();
+        assert_eq!(params.read("w").unwrap(), [0.5, 2.0, 1.0, 2.5, 1.5, 3.0]);
+        assert!(params.insert("v".to_owned(), vec![2], Values::Computed(vec![1.0])).is_err());
+        assert!(matches!(params.read("v"), Err(OnnxError::NoParameter(_))));
+    }
+}

@@ -100,6 +100,12 @@ impl Tensor {
         self.dims.iter().product()
     }
 
+    /// Whether its bytes are read from the file each time.
+    #[cfg(test)]
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.place, Place::File { .. })
+    }
+
     /// The numbers as float32.
     pub fn read_f32(&self) -> Result<Vec<f32>> {
         self.read(|bytes| self.dtype.float(bytes) as f32)

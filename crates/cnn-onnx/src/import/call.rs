@@ -356,7 +356,7 @@ impl Importer<'_> {
             let floats = self.floats(constant)?;
             Data::Floats((0..elements).map(|i| floats[place(i)]).collect())
         };
-        self.constant(Constant { dims, data, name: None })
+        self.constant(Constant { dims, data })
     }
 
     /// A value that is there already as a result.

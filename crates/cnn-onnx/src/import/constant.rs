@@ -1,7 +1,5 @@
 //! Constants of a file, and whole numbers of which one may be the batch.
 
-use std::rc::Rc;
-
 use crate::import::call::{Outcome, unsupported};
 use crate::tensor::Tensor;
 
@@ -29,8 +27,6 @@ impl Int {
 pub(crate) struct Constant {
     pub dims: Vec<usize>,
     pub data: Data,
-    /// The name that the file has for it.
-    pub name: Option<Rc<str>>,
 }
 
 /// A constant's numbers.
@@ -48,18 +44,18 @@ pub(crate) enum Data {
 
 impl Constant {
     /// A tensor of the file.
-    pub fn stored(tensor: Tensor, name: Option<Rc<str>>) -> Self {
-        Self { dims: tensor.dims.clone(), data: Data::Stored(tensor), name }
+    pub fn stored(tensor: Tensor) -> Self {
+        Self { dims: tensor.dims.clone(), data: Data::Stored(tensor) }
     }
 
     /// Whole numbers.
     pub fn from_ints(dims: Vec<usize>, ints: Vec<Int>) -> Self {
-        Self { dims, data: Data::Ints(ints), name: None }
+        Self { dims, data: Data::Ints(ints) }
     }
 
     /// Numbers.
     pub fn from_floats(dims: Vec<usize>, floats: Vec<f64>) -> Self {
-        Self { dims, data: Data::Floats(floats), name: None }
+        Self { dims, data: Data::Floats(floats) }
     }
 
     /// How many numbers.

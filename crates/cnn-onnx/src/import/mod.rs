@@ -24,7 +24,7 @@ use crate::import::names::Hint;
 use crate::model::Options;
 use crate::ops;
 use crate::params::Params;
-use crate::proto::{GraphProto, NodeProto, ValueInfoProto};
+use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::tensor::{DType, Origin};
 
 /// A value of the file.
@@ -94,12 +94,9 @@ pub(crate) fn import(proto: &GraphProto, origin: Origin, options: &Options) -> R
     };
     let mut values: HashMap<&str, Value> = HashMap::new();
     for tensor in &proto.initializer {
-        let name = Rc::from(tensor.name.as_str());
-        // Of a type that is not supported: an error only if something takes it.
+        // One of a type that is not supported is an error only if something takes it.
         let value = match DType::find(tensor.data_type) {
-            Some(_) => {
-                Value::Constant(Rc::new(Constant::stored(importer.origin.tensor(tensor)?, Some(name))))
-            }
+            Some(_) => Value::Constant(Rc::new(Constant::stored(importer.origin.tensor(tensor)?))),
             None => Value::Unknown,
         };
         values.insert(&tensor.name, value);
@@ -141,12 +138,24 @@ pub(crate) fn import(proto: &GraphProto, origin: Origin, options: &Options) -> R
     let output_draft = match values.get(output.name.as_str()) {
         Some(Value::Data(draft)) => Some(*draft),
         Some(Value::Unknown) if !unsupported.is_empty() => None,
+        Some(Value::Unknown) => {
+            let strange = |tensor: &&TensorProto| {
+                needed.contains(tensor.name.as_str()) && DType::find(tensor.data_type).is_none()
+            };
+            if let Some(tensor) = proto.initializer.iter().find(strange) {
+                importer.origin.tensor(tensor)?;
+            }
+            None
+        }
         _ => {
             let reason = format!("the output `{}` does not depend on the image", output.name);
             return Err(OnnxError::Interface(reason));
         }
     };
     let (mut drafts, mut budget) = (importer.drafts, importer.budget);
+    if output_draft.is_none() && unsupported.is_empty() {
+        return Err(OnnxError::Interface(format!("the output `{}` cannot be read", output.name)));
+    }
     if let Some(output) = output_draft {
         drafts.output = output;
         patterns::join(&mut drafts);

@@ -7,7 +7,7 @@ use crate::tensor::DType;
 
 pub(crate) fn constant(importer: &mut Importer, call: &Call) -> Outcome {
     let constant = if let Some(tensor) = call.tensor("value")? {
-        Constant::stored(importer.origin.tensor(tensor)?, None)
+        Constant::stored(importer.origin.tensor(tensor)?)
     } else if let Some(ints) = call.ints("value_ints")? {
         Constant::from_ints(vec![ints.len()], ints.iter().map(|int| Int::Known(*int)).collect())
     } else if let Some(floats) = call.floats("value_floats")? {
@@ -30,7 +30,7 @@ pub(crate) fn of_shape(importer: &mut Importer, call: &Call) -> Outcome {
     let Some(elements) = elements else { return invalid(format!("the shape {dims:?} is not possible")) };
     importer.spend(elements)?;
     let value = match call.tensor("value")? {
-        Some(tensor) => Constant::stored(importer.origin.tensor(tensor)?, None),
+        Some(tensor) => Constant::stored(importer.origin.tensor(tensor)?),
         None => Constant::from_floats(Vec::new(), vec![0.0]),
     };
     if value.elements() != 1 {
@@ -78,7 +78,7 @@ pub(crate) fn cast(importer: &mut Importer, call: &Call) -> Outcome {
             } else {
                 Data::Ints(importer.floats(&constant)?.into_iter().map(|x| Int::Known(x as i64)).collect())
             };
-            importer.constant(Constant { dims: constant.dims.clone(), data, name: None })
+            importer.constant(Constant { dims: constant.dims.clone(), data })
         }
         _ => invalid("has no input"),
     }

@@ -17,7 +17,6 @@ pub(crate) fn import(importer: &mut Importer, call: &Call) -> Outcome {
                 importer.constant(Constant {
                     dims: vec![*columns, *rows],
                     data: Data::Transposed(tensor.clone()),
-                    name: constant.name.clone(),
                 })
             }
             (_, [rows, columns], None | Some([1, 0])) => {
@@ -55,7 +54,7 @@ impl Importer<'_> {
             let floats = self.floats(constant)?;
             Data::Floats((0..rows * columns).map(|i| floats[source(i)]).collect())
         };
-        self.constant(Constant { dims: vec![columns, rows], data, name: None })
+        self.constant(Constant { dims: vec![columns, rows], data })
     }
 }
 
