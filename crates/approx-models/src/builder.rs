@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use approx_ops::{Activation, PoolSpec, RangeRecorder};
 use candle_core::{DType, Device, Tensor, Var};
-use cnn_kernels::{BatchNorm, ConvWindow};
+use cnn_kernels::BatchNorm;
 
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvSpec, Dropout, Linear, MaxPool, Relu};
@@ -177,7 +177,7 @@ impl NetBuilder<'_> {
                 bias,
                 norm: BatchNorm { weight: scale, bias: shift, eps },
                 running,
-                window: ConvWindow { stride: spec.stride, padding: spec.padding },
+                geometry: spec.geometry(),
             }));
         }
         let double = |tensor: Tensor| tensor.to_dtype(DType::F64);

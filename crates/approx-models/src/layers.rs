@@ -4,7 +4,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use approx_ops::{Activation, OpError, PoolSpec, RangeRecorder, max_pool, max_pool_gradient};
 use candle_core::{Device, Tensor};
-use cnn_kernels::{ConvWindow, PackedConv2d, avg_pool_3x3, conv2d_by_library, subsample, subsample_gradient};
+use cnn_kernels::{
+    ConvGeometry, PackedConv2d, Padding, avg_pool, avg_pool_gradient, conv2d_by_library, subsample,
+    subsample_gradient,
+};
 use rand::Rng;
 
 use crate::error::{ModelError, Result};
@@ -37,6 +40,13 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
+    pub(crate) fn geometry(&self) -> ConvGeometry {
+        let Self { inputs, outputs, kernel: (height, width), stride, padding: (rows, columns), .. } = *self;
+        ConvGeometry::new(inputs, outputs, [height, width])
+            .with_stride([stride; 2])
+            .with_padding(Padding::symmetric(rows, columns))
+    }
+
     /// A `kernel` of height and width with stride 1, without padding and bias, with PyTorch's default `eps`.
     pub fn new(inputs: usize, outputs: usize, kernel: (usize, usize)) -> Self {
         Self {
@@ -105,7 +115,7 @@ struct LibraryConv {
     weight: Tensor,
     /// `[outputs]`.
     bias: Tensor,
-    window: ConvWindow,
+    geometry: ConvGeometry,
 }
 
 impl LibraryConv {
@@ -116,7 +126,7 @@ impl LibraryConv {
         activation: &Activation,
         recorder: Option<&RangeRecorder>,
     ) -> Result<Tensor, OpError> {
-        let ys = conv2d_by_library(xs, &self.weight, self.window)?;
+        let ys = conv2d_by_library(xs, &self.weight, self.geometry)?;
         activation.apply_in_place(&ys, &self.bias, addend, recorder)?;
         Ok(ys)
     }
@@ -124,11 +134,11 @@ impl LibraryConv {
 
 impl Conv2d {
     pub(crate) fn new(weight: Tensor, bias: Tensor, spec: ConvSpec) -> Result<Self, OpError> {
-        let ConvSpec { stride, padding, .. } = spec;
+        let geometry = spec.geometry();
         let pack = if spec.few_pixels { PackedConv2d::direct } else { PackedConv2d::new };
         Ok(Self(match weight.device() {
-            Device::Cpu => Kernel::Packed(pack(&weight, &bias, stride, padding)?),
-            _ => Kernel::Library(LibraryConv { weight, bias, window: ConvWindow { stride, padding } }),
+            Device::Cpu => Kernel::Packed(pack(&weight, &bias, geometry)?),
+            _ => Kernel::Library(LibraryConv { weight, bias, geometry }),
         }))
     }
 
@@ -376,15 +386,12 @@ pub fn adaptive_average(xs: &Tensor, size: usize) -> Result<Tensor> {
 /// # Errors
 /// candle's, for another rank.
 pub fn average_3x3(xs: &Tensor) -> Result<Tensor> {
-    let average = |xs: &Tensor| -> Result<Tensor> {
-        match xs.device() {
-            Device::Cpu => Ok(avg_pool_3x3(xs)?),
-            _ => Ok(xs.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.avg_pool2d_with_stride(3, 1)?),
-        }
-    };
-    let ys = average(xs)?;
-    // The gradient is the same sum: a pixel is in the windows of its neighbours.
-    tape::push(&ys, &[xs], move |gradient| Ok(vec![Some(average(&gradient)?)]));
+    let (_, _, height, width) = xs.dims4()?;
+    let spec = PoolSpec::new(3, 1, 1)?;
+    let ys = avg_pool(xs, &spec, true)?;
+    tape::push(&ys, &[xs], move |gradient| {
+        Ok(vec![Some(avg_pool_gradient(&gradient, [height, width], &spec, true)?)])
+    });
     Ok(ys)
 }
 
@@ -486,8 +493,8 @@ mod tests {
             let (weight, bias) = (random(&[4, 3, kernel.0, kernel.1]), random(&[4]));
             let spec = ConvSpec::new(3, 4, kernel).with_stride(stride).with_padding(padding);
             let ours = Conv2d::new(weight.clone(), bias.clone(), spec).unwrap();
-            let window = ConvWindow { stride, padding };
-            let candles = Conv2d(Kernel::Library(LibraryConv { weight, bias, window }));
+            let geometry = spec.geometry();
+            let candles = Conv2d(Kernel::Library(LibraryConv { weight, bias, geometry }));
             let xs = random(&[2, 3, 9, 8]);
             let ys = ours.forward(&xs).unwrap();
             let addend = random(ys.dims());
@@ -507,7 +514,7 @@ mod tests {
             for (expected, actual) in pairs {
                 assert_eq!(actual.dims(), expected.dims());
                 for (a, e) in values(&actual).iter().zip(values(&expected)) {
-                    assert!((a - e).abs() < 1e-4, "{window:?}: {a}, not {e}");
+                    assert!((a - e).abs() < 1e-4, "{geometry:?}: {a}, not {e}");
                 }
             }
             assert!((mine.recorder.take().max_abs - other.recorder.take().max_abs).abs() < 1e-4);

@@ -108,10 +108,7 @@ impl Site {
     pub fn signs(&self) -> (u32, u32) {
         match &self.slot {
             Slot::Relu(..) => (1, 1),
-            Slot::MaxPool(spec, _) => {
-                let window = (spec.kernel() * spec.kernel()) as u32;
-                (window.next_power_of_two().ilog2(), window - 1)
-            }
+            Slot::MaxPool(spec, _) => spec.signs(),
         }
     }
 

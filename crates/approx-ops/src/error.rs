@@ -10,33 +10,6 @@ pub enum OpError {
         "the bound of the approximation range is {0:?}, but it must be positive and within the range of float32"
     )]
     InvalidBound(f64),
-    /// A pooling window that the tournament is not defined for, or a stride or padding that makes no sense.
-    #[error(
-        "max-pooling with kernel {kernel}, stride {stride}, padding {padding}: the kernel must be 2 or 3, the \
-         stride at least 1, the padding at most half the kernel"
-    )]
-    UnsupportedPool {
-        /// Height and width of the window.
-        kernel: usize,
-        /// Distance of two windows.
-        stride: usize,
-        /// Rows and columns added at each side.
-        padding: usize,
-    },
-    /// An image smaller than the pooling window.
-    #[error(
-        "max-pooling with kernel {kernel} and padding {padding} has no window in an image of {height}×{width}"
-    )]
-    EmptyPool {
-        /// Height and width of the window.
-        kernel: usize,
-        /// Rows and columns added at each side.
-        padding: usize,
-        /// The image's height.
-        height: usize,
-        /// The image's width.
-        width: usize,
-    },
     /// A composition that does not fit into what a CUDA kernel can be given.
     #[error("a composition of {components} components; on CUDA there can be {limit}, of degree 63 at most")]
     LongComposition {
@@ -55,7 +28,7 @@ pub enum OpError {
         /// How many there can be.
         limit: usize,
     },
-    /// The error of a general kernel: an input that is not float32, for example.
+    /// The error of a general kernel: an input that is not float32, for example, or a pooling window that does not fit.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// candle's own error: a wrong shape, a device without this op.

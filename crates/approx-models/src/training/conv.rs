@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use approx_ops::{Activation, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
 use cnn_kernels::{
-    BatchNorm, BatchStatistics, ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
+    BatchNorm, BatchStatistics, ConvGeometry, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
 };
 
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub(crate) struct TrainedConv {
     pub(crate) bias: Option<Tensor>,
     pub(crate) norm: BatchNorm,
     pub(crate) running: Running,
-    pub(crate) window: ConvWindow,
+    pub(crate) geometry: ConvGeometry,
 }
 
 /// Running mean and unbiased variance of each channel.
@@ -72,7 +72,7 @@ impl TrainedConv {
                 eps: self.norm.eps,
             },
         );
-        let convolved = conv2d(xs, &weight, self.window)?;
+        let convolved = conv2d(xs, &weight, self.geometry)?;
         let (ys, statistics) = norm.forward(&convolved, addend, &activation.recorded_by(recorder))?;
         let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F64)?.to_vec1()).transpose()?;
         self.running.update(&statistics, &bias.unwrap_or_default());
@@ -81,17 +81,16 @@ impl TrainedConv {
         inputs.extend(self.bias.as_ref());
         inputs.extend(addend);
         let penalty = tape::step().and_then(|step| step.penalty(activation.bound()));
-        let (window, xs_tracked, no_bias) = (self.window, tape::is_tracked(xs), self.bias.clone());
+        let (geometry, xs_tracked, no_bias) = (self.geometry, tape::is_tracked(xs), self.bias.clone());
         let (saved, activation, saved_addend) = (xs.clone(), activation.clone(), addend.cloned());
         tape::push(&ys, &inputs, move |gradient| {
             let addend = saved_addend.as_ref();
             let epilogue = activation.penalised_by(penalty);
             let back = norm.backward(&convolved, addend, &epilogue, &statistics, &gradient)?;
             let (_, _, height, width) = saved.dims4()?;
-            let (_, _, kernel_height, kernel_width) = weight.dims4()?;
-            let kernel = (kernel_height, kernel_width);
-            let of_weight = conv2d_weight_gradient(&saved, &back.xs, kernel, window)?;
-            let of_xs = xs_tracked.then(|| conv2d_input_gradient(&back.xs, &weight, (height, width), window));
+            let of_weight = conv2d_weight_gradient(&saved, &back.xs, geometry)?;
+            let of_xs =
+                xs_tracked.then(|| conv2d_input_gradient(&back.xs, &weight, [height, width], geometry));
             let mut gradients = vec![of_xs.transpose()?, Some(of_weight), Some(back.weight), Some(back.bias)];
             if let Some(bias) = no_bias {
                 gradients.push(Some(bias.zeros_like()?));
