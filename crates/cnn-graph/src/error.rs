@@ -20,7 +20,7 @@ pub enum GraphError {
         name: String,
     },
     /// There is no such backbone.
-    #[error("no backbone is called `{name}` for {dataset}; there are {}", known.join(", "))]
+    #[error("unknown backbone `{name}` for {dataset}; known: {}", known.join(", "))]
     UnknownBackbone {
         /// The data set.
         dataset: String,

@@ -11,6 +11,7 @@
 //! | [`ops`] | the operations, a file each, with their shape inference |
 //! | [`builder`] | [`GraphBuilder`]: a network's definition reads like its forward pass |
 //! | [`passes`] | fusion, folding, depth, liveness, dead nodes |
+//! | [`reference`](mod@reference) | a network in float64 by plain loops: the truth for whoever runs it faster |
 //! | [`zoo`] | the backbones of the papers, by data set and name |
 //!
 //! ```
@@ -30,6 +31,7 @@ pub mod error;
 pub mod graph;
 pub mod ops;
 pub mod passes;
+pub mod reference;
 pub mod shape;
 pub mod zoo;
 

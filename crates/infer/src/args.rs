@@ -369,9 +369,9 @@ pub struct CalibrateArgs {
     #[arg(value_name = "BACKBONE", default_value = "resnet20")]
     pub backbone: String,
 
-    /// Precision of the approximation in bits, 4 to 14
-    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
-    pub alpha: Alpha,
+    /// Precision of the approximation in bits: 4 to 14, or what --coefficients offers
+    #[arg(long, default_value_t = Alpha::MAX.bits(), value_parser = bits, allow_negative_numbers = true)]
+    pub alpha: u8,
 
     /// What the largest |x| of an activation is multiplied by to give its bound
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
@@ -407,9 +407,9 @@ pub struct TuneArgs {
     #[arg(long, value_name = "WHAT", default_value = "depth")]
     pub minimise: Minimised,
 
-    /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14
-    #[arg(long, value_name = "FIRST..LAST", default_value = "4..14", value_parser = alphas, allow_hyphen_values = true)]
-    pub alpha: Alphas,
+    /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14 [default: all that there are]
+    #[arg(long, value_name = "FIRST..LAST", value_parser = alphas, allow_hyphen_values = true)]
+    pub alpha: Option<Alphas>,
 
     /// What the largest |x| of an activation is multiplied by to give its bound
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
@@ -607,19 +607,6 @@ impl MachineArgs {
     /// Images at a time.
     pub fn batch_size(&self) -> usize {
         self.smaller_batch.get().unwrap_or(self.batch_inf).get()
-    }
-}
-
-impl MachineArgs {
-    /// For what is written into a policy file.
-    pub fn refuse_coefficients(&self) -> anyhow::Result<()> {
-        match &self.coefficients {
-            Some(path) => anyhow::bail!(
-                "--coefficients {}: a policy file names published polynomials only",
-                path.display()
-            ),
-            None => Ok(()),
-        }
     }
 }
 

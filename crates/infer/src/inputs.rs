@@ -10,7 +10,7 @@ use approx_data::{
     image_folder,
 };
 use approx_eval::Job;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_models::{ActivationPolicy, Backbone, ModelError, Network, Weights};
 use candle_core::Device;
 
@@ -128,7 +128,8 @@ impl Selection<'_> {
         let classes = self.classes(&*images)?;
         let trained = |(backbone, path): (&Backbone, PathBuf)| {
             let backbone = classes.map_or(*backbone, |classes| backbone.with_classes(classes));
-            Trained { backbone, path }
+            let (height, width) = images.size();
+            Trained { backbone: backbone.with_image_size([height, width]), path }
         };
         Ok(Inputs {
             dataset: self.dataset.name(),
@@ -266,10 +267,10 @@ impl Inputs {
     }
 
     /// A network with its weights and exact activations.
-    pub fn load(&self, trained: &Trained) -> Result<(Network, WeightsFile)> {
+    pub fn load(&self, trained: &Trained) -> Result<(Network, WeightsIdentity)> {
         let (weights, file) = load_weights(&trained.path, &self.device)?;
         // The network has its own copy of the weights.
-        match trained.backbone.build(&weights, &ActivationPolicy::exact()) {
+        match Network::build(trained.backbone.graph()?, &weights, &ActivationPolicy::exact()) {
             Err(error @ ModelError::Classes { found, .. }) if found >= self.images.classes() => {
                 bail!("{error}; give --classes {found}")
             }

@@ -3,8 +3,8 @@
 //! | module | what |
 //! |---|---|
 //! | `args` | the command line |
-//! | `compositions` | the polynomials: published, or from a file |
 //! | `inputs` | weights, data and device |
+//! | `polynomials` | the published ones, or those of a file |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
 //! | `calibrate` | a bound for each activation |
@@ -16,10 +16,10 @@
 
 mod args;
 mod calibrate;
-mod compositions;
 mod demo;
 mod display;
 mod inputs;
+mod polynomials;
 mod progress;
 mod report;
 mod run;

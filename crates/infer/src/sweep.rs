@@ -1,20 +1,21 @@
 //! `infer sweep`: networks at several precisions, resumable.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_eval::cells::{Cells, fingerprint};
-use approx_eval::output::{check_folder, check_writable, write_atomically};
 use approx_eval::sweep::{Point, Row, Setting, Sweep, to_csv};
-use approx_eval::{Bounds, Observer, PolicyFile, Search};
+use approx_eval::{BoundSearch, Bounds, Observer, PolicyFile};
 use approx_models::{ActivationPolicy, Backbone, Composition};
 use approx_ops::Noise;
+use atomic_file::{check_folder, check_writable};
 
 use crate::args::{OnDataSet, SweepArgs};
-use crate::compositions::Compositions;
 use crate::display;
 use crate::inputs::{Inputs, Selection};
+use crate::polynomials::PolynomialSource;
 use crate::report::Report;
 
 /// The table's files.
@@ -87,16 +88,15 @@ impl Plan {
         let mut rows = Vec::new();
         let mut report = Report::new(args, &self.settings);
         for (trained, policy) in inputs.networks.iter().zip(&self.policies) {
-            let (network, file) = inputs.load(trained)?;
+            let (network, weights) = inputs.load(trained)?;
             let mut sweep = Sweep {
                 dataset: inputs.dataset.to_owned(),
                 backbone: trained.backbone.name().to_owned(),
-                sequential: trained.backbone.is_sequential(),
-                weights: file,
+                weights,
                 network,
                 job: inputs.job(),
                 data_sha256: data_sha256.clone(),
-                search: Search {
+                search: BoundSearch {
                     start: Bounds { relu: args.b_relu, max_pool: args.b_max },
                     step: args.b_search,
                 },
@@ -145,28 +145,18 @@ impl Plan {
 fn settings(args: &SweepArgs) -> Result<Vec<Setting>> {
     let noises: Vec<Option<Noise>> =
         [None].into_iter().chain(args.noise.all().into_iter().map(Some)).collect();
-    let all = compositions(args)?.into_iter();
-    Ok(all.flat_map(|composition| noises.iter().map(move |&noise| Setting { composition, noise })).collect())
-}
-
-/// The precisions that were asked for, or all.
-fn compositions(args: &SweepArgs) -> Result<Vec<Composition>> {
-    let compositions = Compositions::open(args.machine.coefficients.as_deref())?;
-    if let Some(alphas) = &args.alpha {
-        return alphas.0.iter().map(|&alpha| compositions.get(alpha)).collect();
-    }
-    let (suited, others): (Vec<u8>, Vec<u8>) =
-        compositions.alphas().into_iter().partition(|&alpha| compositions.suits_float32(alpha));
-    for alpha in others {
-        eprintln!("note: alpha {alpha} needs more than float32 and is left out");
-    }
-    suited.into_iter().map(|alpha| compositions.get(alpha)).collect()
+    let polynomials = PolynomialSource::open(args.machine.coefficients.as_deref())?;
+    let compositions = polynomials.choose(args.alpha.as_ref())?;
+    let of = |composition: Arc<Composition>| {
+        noises.iter().map(move |&noise| Setting { composition: composition.clone(), noise })
+    };
+    Ok(compositions.into_iter().flat_map(of).collect())
 }
 
 fn write_table(folder: &Path, rows: &[Row]) -> Result<()> {
     let json = serde_json::to_string_pretty(rows)?;
     for (name, text) in TABLE.iter().zip([to_csv(rows), json + "\n"]) {
-        write_atomically(&folder.join(name), text.as_bytes())?;
+        atomic_file::write(&folder.join(name), text.as_bytes())?;
     }
     Ok(())
 }

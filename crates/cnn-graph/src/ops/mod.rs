@@ -84,6 +84,9 @@ macro_rules! operations {
             }
         })*
 
+        /// The names of all operations.
+        pub const NAMES: &[&str] = &[$(<$op as Operator>::NAME,)*];
+
         impl Op {
             /// The operation's name in messages.
             pub fn name(&self) -> &'static str {

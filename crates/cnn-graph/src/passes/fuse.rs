@@ -1,18 +1,21 @@
 //! Which nodes run as one step.
 //!
 //! A convolution takes the batch norm behind it, the value that is added to it and the activation behind that into its
-//! own pass over memory, while its sums are in the cache.
+//! own pass over memory, while its sums are in the cache. The shortcut without parameters of CIFAR-10's ResNets, two
+//! slices and more channels, is one copy.
 
 use std::collections::BTreeSet;
 
 use crate::graph::{Graph, ValueId};
-use crate::ops::Op;
+use crate::ops::{Op, Pad, Slice};
 
 /// What is executed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// A convolution with what follows it.
     Conv(FusedConv),
+    /// Every second row and column of an image, with zero channels around.
+    Subsample(FusedSubsample),
     /// A single node.
     Single(ValueId),
 }
@@ -28,6 +31,18 @@ pub struct FusedConv {
     pub sum: Option<(ValueId, ValueId)>,
     /// The activation at the end.
     pub activation: Option<ValueId>,
+}
+
+/// Every second row and column, and as many zero channels in front as behind, or one fewer (He et al., arXiv 1512.03385,
+/// section 4.2, option A).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FusedSubsample {
+    /// The first slice.
+    pub first: ValueId,
+    /// The second slice, in the other direction.
+    pub second: ValueId,
+    /// The zero channels.
+    pub pad: ValueId,
 }
 
 impl FusedConv {
@@ -51,6 +66,7 @@ impl Step {
     pub fn output(&self) -> ValueId {
         match self {
             Self::Conv(conv) => conv.output(),
+            Self::Subsample(subsample) => subsample.pad,
             Self::Single(value) => *value,
         }
     }
@@ -59,6 +75,7 @@ impl Step {
     pub fn inputs(&self, graph: &Graph) -> Vec<ValueId> {
         match self {
             Self::Conv(conv) => graph.node(conv.conv).inputs.iter().copied().chain(conv.addend()).collect(),
+            Self::Subsample(subsample) => graph.node(subsample.first).inputs.clone(),
             Self::Single(value) => graph.node(*value).inputs.clone(),
         }
     }
@@ -110,17 +127,50 @@ pub fn fuse(graph: &Graph, keep: &BTreeSet<ValueId>) -> Vec<Step> {
             only_user(conv.output()).filter(|user| matches!(graph.node(*user).op, Op::Activation(_)));
     }
 
-    let inside: BTreeSet<ValueId> = convs
+    let subsamples: Vec<FusedSubsample> =
+        graph.values().filter_map(|(value, _)| subsample(graph, value, only_user)).collect();
+
+    let of_convs = convs
         .iter()
         .flat_map(|conv| [Some(conv.conv), conv.norm, conv.sum.map(|(sum, _)| sum), conv.activation])
-        .flatten()
-        .collect();
+        .flatten();
+    let of_subsamples = subsamples.iter().flat_map(|s| [s.first, s.second, s.pad]);
+    let inside: BTreeSet<ValueId> = of_convs.chain(of_subsamples).collect();
     let single =
         graph.values().filter(|(value, node)| !inside.contains(value) && !matches!(node.op, Op::Input(_)));
     let mut steps: Vec<Step> = single.map(|(value, _)| Step::Single(value)).collect();
     steps.extend(convs.into_iter().map(Step::Conv));
+    steps.extend(subsamples.into_iter().map(Step::Subsample));
     steps.sort_by_key(Step::output);
     steps
+}
+
+/// The shortcut that begins with the slice `first`, if one does.
+fn subsample(
+    graph: &Graph,
+    first: ValueId,
+    only_user: impl Fn(ValueId) -> Option<ValueId>,
+) -> Option<FusedSubsample> {
+    let every_second = |value: ValueId| match graph.node(value).op {
+        Op::Slice(Slice { axis, start: 0, end, step: 2 }) => {
+            let input = graph.node(graph.node(value).inputs[0]).shape.image()?;
+            (axis > 0 && input.get(axis) == Some(&end)).then_some(axis)
+        }
+        _ => None,
+    };
+    let axis = every_second(first)?;
+    let second =
+        only_user(first).filter(|second| every_second(*second).is_some_and(|other| other != axis))?;
+    let pad = only_user(second)?;
+    match &graph.node(pad).op {
+        Op::Pad(Pad { zeros }) => match zeros[..] {
+            [[before, after], [0, 0], [0, 0]] if before == after || before + 1 == after => {
+                Some(FusedSubsample { first, second, pad })
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The nodes that take each value.
@@ -182,6 +232,17 @@ mod tests {
         let sum = b.add(conv, relu);
         let graph = b.finish(sum).unwrap();
         assert_eq!(names(&graph, &fuse(&graph, &BTreeSet::new())), ["conv", "relu", "add"]);
+    }
+
+    #[test]
+    fn a_shortcut_without_parameters_is_one_step() {
+        let resnet = crate::zoo::Backbone::find("cifar10", "resnet20").unwrap().graph().unwrap();
+        let steps = fuse(&resnet, &BTreeSet::new());
+        let shortcuts: Vec<Step> =
+            steps.iter().copied().filter(|step| matches!(step, Step::Subsample(_))).collect();
+        assert_eq!(names(&resnet, &shortcuts), ["layer2.0.shortcut.pad", "layer3.0.shortcut.pad"]);
+        // 19 convolutions, 2 shortcuts, the average, flatten and the linear layer.
+        assert_eq!(steps.len(), 19 + 2 + 3);
     }
 
     #[test]

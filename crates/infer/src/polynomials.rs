@@ -2,20 +2,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use approx_models::Composition;
 use minimax_coeffs::{Alpha, TableFile};
 
+use crate::args::Alphas;
+
 /// Where polynomials come from.
-pub enum Compositions {
+pub enum PolynomialSource {
     /// The authors' tables.
     Published,
     /// A file of generated tables.
     File(PathBuf, TableFile),
 }
 
-impl Compositions {
+impl PolynomialSource {
     /// Those of `file`, or the published ones.
     pub fn open(file: Option<&Path>) -> Result<Self> {
         let Some(path) = file else { return Ok(Self::Published) };
@@ -44,11 +47,11 @@ impl Compositions {
     }
 
     /// The composition of this precision.
-    pub fn get(&self, alpha: u8) -> Result<Composition> {
+    pub fn get(&self, alpha: u8) -> Result<Arc<Composition>> {
         let (path, file) = match self {
             Self::Published => {
-                let alpha = Alpha::new(alpha);
-                return Ok(alpha.map_err(|e| invalid(&e.to_string(), e.given()))?.into());
+                let alpha = Alpha::new(alpha).map_err(|e| invalid(&e.to_string(), e.given()))?;
+                return Ok(Composition::published(alpha));
             }
             Self::File(path, file) => (path.display(), file),
         };
@@ -64,8 +67,20 @@ impl Compositions {
                  error of {allowed:.1e} B"
             );
         }
-        let sign = table.composite().map_err(|reason| anyhow::anyhow!("{path}: {reason}"))?;
-        Ok(Composition::loaded(alpha, sign))
+        Composition::from_table(table).with_context(|| format!("{path}: the table of alpha {alpha}"))
+    }
+
+    /// The compositions of these precisions, or of all that float32 can evaluate; it is said which ones are left out.
+    pub fn choose(&self, alphas: Option<&Alphas>) -> Result<Vec<Arc<Composition>>> {
+        if let Some(Alphas(alphas)) = alphas {
+            return alphas.iter().map(|&alpha| self.get(alpha)).collect();
+        }
+        let (suited, others): (Vec<u8>, Vec<u8>) =
+            self.alphas().into_iter().partition(|&alpha| self.suits_float32(alpha));
+        for alpha in others {
+            eprintln!("note: alpha {alpha} needs more than float32 and is left out");
+        }
+        suited.into_iter().map(|alpha| self.get(alpha)).collect()
     }
 }
 

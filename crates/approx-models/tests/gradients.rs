@@ -1,56 +1,49 @@
 //! The gradients of a small network of all kinds of layers, against differences of its own loss.
 
-use approx_models::layers::{
-    Conv2d, ConvSpec, Dropout, Linear, MaxPool, Relu, adaptive_average, average_3x3, concatenate, flatten,
-    global_average, subsampled, through,
-};
+use approx_models::ops::{AvgPool, Conv, Pad, Pool, Slice};
 use approx_models::{
-    ActivationPolicy, Forward, NetBuilder, Result, Sgd, StepOptions, TrainableNetwork, Weights,
+    ActivationPolicy, Graph, GraphBuilder, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights,
 };
-use approx_ops::PoolSpec;
 use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
 
 mod common;
 
 /// Two branches of all there is, joined twice.
-struct Everything {
-    stem: (Conv2d, Relu),
-    branch: (Conv2d, Relu),
-    projection: Conv2d,
-    pool: MaxPool,
-    dropout: Dropout,
-    hidden: (Linear, Relu),
-    last: Linear,
-    side: Linear,
-}
-
-impl Everything {
-    fn new(b: &NetBuilder) -> Result<Self> {
-        Ok(Self {
-            stem: (b.conv_bn("conv1", "bn1", ConvSpec::same(3, 6, 3))?, b.relu("relu1")),
-            branch: (b.conv_bn("conv2", "bn2", ConvSpec::same(6, 6, 3).with_bias())?, b.relu("relu2")),
-            projection: b.conv_bn("conv3", "bn3", ConvSpec::same(6, 6, 1).with_stride(2))?,
-            pool: b.max_pool("pool", PoolSpec::new(3, 2, 1)?),
-            dropout: b.dropout("drop", 0.5),
-            hidden: (b.linear("fc1", 26 * 4, 12)?, b.relu("relu3")),
-            last: b.linear("fc2", 12, 5)?,
-            side: b.linear("fc3", 26, 5)?,
-        })
-    }
-}
-
-impl Forward for Everything {
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let xs = self.stem.0.forward_relu(images, None, &self.stem.1)?; // [N, 6, 10, 10]
-        let xs = self.branch.0.forward_relu(&xs, Some(&xs), &self.branch.1)?; // [N, 6, 10, 10]
-        let pooled = average_3x3(&self.pool.forward(&xs)?)?; // [N, 6, 5, 5]
-        let joined = concatenate(&[pooled, self.projection.forward(&xs)?, subsampled(&xs, 14)?])?; // [N, 26, 5, 5]
-        let ys = flatten(&adaptive_average(&joined, 2)?)?; // [N, 26 · 4]
-        let ys = self.hidden.1.forward(&self.hidden.0.forward(&self.dropout.forward(&ys)?)?)?;
-        let side = self.side.forward(&global_average(&joined)?)?;
-        through([&self.last.forward(&ys)?, &side], |[a, b]| Ok((a + b)?)) // [N, 5]
-    }
+fn everything() -> Graph {
+    const EPS: f64 = 1e-5;
+    let mut b = GraphBuilder::new([3, 10, 10]);
+    let x = b.input();
+    let x = b.affine("rescale", x, vec![0.5, 1.0, 2.0], vec![0.125]);
+    let x = b.conv_bn("conv1", "bn1", x, Conv::same(6, 3), EPS);
+    let x = b.relu("relu1", x); // [6, 10, 10]
+    let y = b.conv_bn("conv2", "bn2", x, Conv::same(6, 3).with_bias(), EPS);
+    let x = b.add(y, x);
+    let x = b.relu("relu2", x); // [6, 10, 10]
+    let y = b.conv("conv4", x, Conv::same(6, 3).with_bias());
+    let x = b.add(x, y);
+    let x = b.relu("relu4", x); // [6, 10, 10]: a convolution without batch norm
+    let pooled = b.max_pool("pool", x, Pool::square(3, 2).with_padding(1));
+    let window = Pool::square(3, 1).with_padding(1);
+    let pooled = b.unnamed("average", AvgPool { window, count_padding: true }, &[pooled]); // [6, 5, 5]
+    let projected = b.conv_bn("conv3", "bn3", x, Conv::same(6, 1).with_stride(2), EPS);
+    let rows = b.unnamed("rows", Slice { axis: 1, start: 0, end: 10, step: 2 }, &[x]);
+    let columns = b.unnamed("columns", Slice { axis: 2, start: 0, end: 10, step: 2 }, &[rows]);
+    let subsampled = b.unnamed("pad", Pad::channels(4, 4), &[columns]); // [14, 5, 5]
+    let joined = b.concat(&[pooled, projected, subsampled]); // [26, 5, 5]
+    let y = b.adaptive_avg_pool(joined, [2, 2]);
+    let y = b.flatten(y); // [26 · 4]
+    let y = b.dropout("drop", y, 0.5);
+    let y = b.linear("fc1", y, 12);
+    let y = b.relu("relu3", y);
+    let y = b.linear("fc2", y, 5);
+    let gate = b.global_avg_pool(joined);
+    let gated = b.mul(joined, gate);
+    let side = b.global_avg_pool(gated);
+    let side = b.flatten(side);
+    let side = b.linear("fc3", side, 5);
+    let sum = b.add(y, side); // [5]
+    b.finish(sum).unwrap()
 }
 
 fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
@@ -66,7 +59,7 @@ const LABELS: [u16; 6] = [0, 1, 2, 3, 4, 0];
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
-    let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0).with_exact_outside();
+    let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0);
     let options = StepOptions { dropout_seed: Some(3), range_penalty: 0.0 };
     for (policy, range_penalty) in
         [(ActivationPolicy::relu_aq(), 0.0), (minimax.clone(), 0.0), (minimax, 2.0)]
@@ -83,13 +76,14 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
                 }
                 values
             });
-            let mut network = TrainableNetwork::build(&weights, &policy, Everything::new).unwrap();
+            let outside = RunOptions::EXACT_OUTSIDE;
+            let mut network = TrainableNetwork::build(everything(), &weights, &policy, &outside).unwrap();
             let (report, gradients) = network.gradients(&images(), &LABELS, options).unwrap();
             (f64::from(report.loss) + f64::from(report.penalty), gradients)
         };
         let (_, gradients) = loss(String::new(), 0.0);
         let names: Vec<&str> = gradients.names().collect();
-        assert_eq!(names.len(), 3 + 4 + 3 + 6, "{names:?}");
+        assert_eq!(names.len(), 3 + 4 + 3 + 2 + 6, "{names:?}");
         for name in names {
             let gradient = gradients.get(name).unwrap();
             let direction = hashed(&format!("direction.{name}"), gradient.dims());
@@ -108,31 +102,13 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
 }
 
 #[test]
-fn a_parameter_that_no_gradient_reaches_is_an_error() {
-    struct Unrecorded(Linear, Linear);
-    impl Forward for Unrecorded {
-        fn forward(&self, images: &Tensor) -> Result<Tensor> {
-            let hidden = self.0.forward(&flatten(images)?)?;
-            self.1.forward(&hidden.sqr()?)
-        }
-    }
-    let mut network =
-        TrainableNetwork::build(&Weights::generate(Device::Cpu, hashed), &ActivationPolicy::exact(), |b| {
-            Ok(Unrecorded(b.linear("first", 300, 4)?, b.linear("second", 4, 5)?))
-        })
-        .unwrap();
-    let error = network.gradients(&images(), &LABELS, StepOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("first.weight") && error.contains("through"), "{error}");
-}
-
-#[test]
 fn sgd_is_pytorchs() {
-    struct Row(Linear);
-    impl Forward for Row {
-        fn forward(&self, images: &Tensor) -> Result<Tensor> {
-            self.0.forward(&flatten(images)?)
-        }
-    }
+    let row = || {
+        let mut b = GraphBuilder::new([3]);
+        let x = b.input();
+        let x = b.linear("fc", x, 1);
+        b.finish(x).unwrap()
+    };
     // From torch.optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.05) after three steps with the gradients t · g.
     let (g, start) = ([0.5f32, -1.0, 2.0], vec![1f32, -2.0, 0.5]);
     for (nesterov, expected) in [
@@ -144,9 +120,8 @@ fn sgd_is_pytorchs() {
             "fc.weight" => values.clone(),
             _ => vec![0.0],
         });
-        let mut network =
-            TrainableNetwork::build(&weights, &ActivationPolicy::exact(), |b| Ok(Row(b.linear("fc", 3, 1)?)))
-                .unwrap();
+        let (policy, options) = (ActivationPolicy::exact(), RunOptions::default());
+        let mut network = TrainableNetwork::build(row(), &weights, &policy, &options).unwrap();
         let mut sgd = Sgd::new(0.9, 0.05, nesterov);
         for t in 1..=3u8 {
             let gradient = g.map(|g| g * f32::from(t));
