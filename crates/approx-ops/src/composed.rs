@@ -38,7 +38,8 @@ impl ComposedPool {
     pub(crate) fn gradient(&self, xs: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let mut rounds = vec![self.taps(xs)?];
         while let Some(players) = rounds.last().filter(|players| players.len() > 1) {
-            rounds.push(players.chunks(2).map(|pair| self.play(pair)).collect::<Result<_>>()?);
+            let next = players.chunks(2).map(|pair| self.play(pair)).collect::<Result<_>>()?;
+            rounds.push(next);
         }
         rounds.pop();
         let mut gradients = vec![gradient.contiguous()?];

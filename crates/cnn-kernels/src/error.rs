@@ -22,7 +22,7 @@ pub enum KernelError {
     },
     /// A kernel, stride or dilation of 0 or of more than 65536, or channels that do not fall into groups.
     #[error(
-        "{} is no convolution: kernel, stride and dilation must be from 1 to {LARGEST}, and the channels multiples of the \
+        "{} is no convolution: kernel, stride and dilation must be from 1 to {}, and the channels multiples of the \
          groups",
         Described(geometry)
     )]
@@ -48,9 +48,9 @@ pub enum KernelError {
     },
     /// A pooling window, stride or padding that makes no sense.
     #[error(
-        "pooling with kernel {}×{}, stride {}×{}, padding {}: the kernel and the stride must be from 1 to {LARGEST}, the \
+        "pooling with kernel {}×{}, stride {}×{}, padding {}: the kernel and the stride must be from 1 to {}, the \
          padding at most half the kernel",
-        spec.kernel()[0], spec.kernel()[1], spec.stride()[0], spec.stride()[1], spec.padding()
+        spec.kernel()[0], spec.kernel()[1], spec.stride()[0], spec.stride()[1], spec.padding(), LARGEST
     )]
     InvalidPool {
         /// What was asked for.

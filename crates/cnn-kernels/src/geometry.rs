@@ -96,7 +96,11 @@ impl ConvGeometry {
     pub(crate) fn check(&self) -> Result<()> {
         let Self { inputs, outputs, kernel, stride, dilation, padding, groups } = *self;
         let numbers = [kernel, stride, dilation].into_iter().flatten();
-        let whole = groups > 0 && inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups);
+        let whole = groups > 0
+            && inputs > 0
+            && outputs > 0
+            && inputs.is_multiple_of(groups)
+            && outputs.is_multiple_of(groups);
         let largest = numbers.clone().fold(padding.largest(), usize::max);
         if numbers.min() == Some(0) || !whole || largest > LARGEST {
             return Err(KernelError::InvalidConv { geometry: Box::new(*self) });
