@@ -227,7 +227,7 @@ impl Network {
         let unknown = |name: &str| ModelError::UnknownValue { name: name.to_owned() };
         let find = |name: &'n str| graph.find(name).ok_or_else(|| unknown(name));
         let values: BTreeSet<ValueId> = names.into_iter().map(find).collect::<Result<_>>()?;
-        let schedule = crate::exec::Schedule::new(graph, &values);
+        let schedule = exec::Schedule::new(graph, &values);
         let outputs: BTreeSet<ValueId> = schedule.steps.iter().map(|step| step.output()).collect();
         if let Some(value) = values.iter().find(|value| **value != graph.input() && !outputs.contains(value))
         {

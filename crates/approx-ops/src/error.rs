@@ -30,7 +30,7 @@ pub enum OpError {
     },
     /// The error of a general kernel: an input that is not float32, for example, or a pooling window that does not fit.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(Box<KernelError>),
     /// candle's own error: a wrong shape, a device without this op.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -44,7 +44,7 @@ pub type Result<T, E = OpError> = std::result::Result<T, E>;
 impl From<OpError> for candle_core::Error {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Candle(error) | OpError::Kernel(KernelError::Candle(error)) => error,
+            OpError::Candle(error) => error,
             error => candle_core::Error::wrap(error),
         }
     }
@@ -60,11 +60,20 @@ pub(crate) fn check_bound(bound: f64) -> Result<f32> {
     }
 }
 
+impl From<KernelError> for OpError {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Candle(error) => error.into(),
+            error => Self::Kernel(Box::new(error)),
+        }
+    }
+}
+
 /// An error that passes through a kernel, whose epilogue is one of this crate's functions.
 impl From<OpError> for KernelError {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Kernel(error) => error,
+            OpError::Kernel(error) => *error,
             OpError::Candle(error) => error.into(),
             error => KernelError::Epilogue(Box::new(error)),
         }

@@ -24,7 +24,8 @@ pub enum KernelError {
     #[error(
         "{} is no convolution: kernel, stride and dilation must be from 1 to {}, and the channels multiples of the \
          groups",
-        Described(geometry), LARGEST
+        Described(geometry),
+        LARGEST
     )]
     InvalidConv {
         /// What was asked for.

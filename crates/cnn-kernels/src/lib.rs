@@ -72,6 +72,7 @@ pub use window::Padding;
 #[cfg(test)]
 extern crate self as cnn_kernels;
 #[cfg(test)]
+#[allow(dead_code, reason = "the tests of the ops use the rest")]
 #[path = "../tests/epilogues/mod.rs"]
 mod test_epilogues;
 

@@ -8,7 +8,7 @@ use cnn_graph::passes::fold::{NormParams, fold_batch_norm};
 use cnn_graph::passes::{FoldedConv, FusedConv};
 use cnn_kernels::{ConvGeometry, PackedConv2d, Padding, conv2d_by_library};
 
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::params::ParamReader;
 
 /// Outputs of at most so many pixels are computed in the direct form: most of a Winograd tile would be padding.
