@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::error::{ModelError, Result};
 use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
-use crate::exec::{Executable, Watched, at};
+use crate::exec::{self, Executable, Watched, at};
 use crate::params::ParamReader;
 use crate::policy::{ActivationPolicy, SiteKind, SitePolicy};
 use crate::run_options::{Outside, RunOptions};
@@ -102,16 +102,7 @@ impl Site {
 
 /// The window as the ops take it.
 fn pool_spec(name: &str, pool: ops::Pool) -> Result<PoolSpec> {
-    let unsupported =
-        |reason: &str| ModelError::Unsupported { node: name.to_owned(), reason: reason.to_owned() };
-    let ops::Pool { kernel: [height, width], stride: [rows, columns], padding, ceil_mode } = pool;
-    match padding.as_symmetric() {
-        Some((above, left)) if height == width && rows == columns && above == left => {
-            let spec = PoolSpec::new(height, rows, above).map_err(at(name))?;
-            Ok(spec.with_ceil_mode(ceil_mode))
-        }
-        _ => Err(unsupported("a max-pooling whose window, stride or padding differs by side")),
-    }
+    exec::pooling::pool_spec(pool).map_err(|error| at(name)(error.into()))
 }
 
 /// A value of a network that is looked at: [`Network::watch`].
@@ -236,7 +227,7 @@ impl Network {
         let unknown = |name: &str| ModelError::UnknownValue { name: name.to_owned() };
         let find = |name: &'n str| graph.find(name).ok_or_else(|| unknown(name));
         let values: BTreeSet<ValueId> = names.into_iter().map(find).collect::<Result<_>>()?;
-        let schedule = crate::exec::Schedule::new(graph, &values);
+        let schedule = exec::Schedule::new(graph, &values);
         let outputs: BTreeSet<ValueId> = schedule.steps.iter().map(|step| step.output()).collect();
         if let Some(value) = values.iter().find(|value| **value != graph.input() && !outputs.contains(value))
         {
