@@ -10,13 +10,14 @@ use candle_core::{Device, Tensor};
 use cnn_graph::ops::{self, Op};
 use cnn_graph::passes::{longest_path, prune};
 use cnn_graph::{Graph, ValueId};
+use minimax_coeffs::Cost;
 use rayon::prelude::*;
 
 use crate::error::{ModelError, Result};
 use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
 use crate::exec::{self, Executable, Watched, at};
 use crate::params::ParamReader;
-use crate::policy::{ActivationPolicy, SiteKind, SitePolicy};
+use crate::policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
 use crate::run_options::{Outside, RunOptions};
 use crate::weights::Weights;
 
@@ -69,13 +70,20 @@ impl Site {
         self.bound
     }
 
-    /// How many approximations of the sign function a value goes through one after the other here, and how many there
-    /// are to an output: one of each for ReLU; for max-pooling those of the tournament, 2 and 3 for a window of 2×2, 4
-    /// and 8 for one of 3×3.
-    pub fn signs(&self) -> (u32, u32) {
+    /// What one evaluation of the approximation on `[-bound, bound]` costs here. For a max-pooling it is the cost of the
+    /// tournament that leads to one output: 2 maxima in sequence and 3 in all for a window of 2×2, 4 and 8 for one of
+    /// 3×3.
+    pub fn cost(&self, composition: &Composition, _bound: f64) -> Cost {
+        let one = composition.sign().relu_cost();
         match self.op {
-            SiteOp::Activation(_) => (1, 1),
-            SiteOp::MaxPool(pool, _) => pool.signs(),
+            SiteOp::Activation(_) => one,
+            SiteOp::MaxPool(pool, _) => {
+                let (in_sequence, in_all) = pool.signs();
+                Cost {
+                    depth: in_sequence * one.depth,
+                    non_scalar_multiplications: in_all * one.non_scalar_multiplications,
+                }
+            }
         }
     }
 
