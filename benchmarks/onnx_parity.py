@@ -194,6 +194,7 @@ def main():
     parser.add_argument("--infer", action="store_true", help="compare the logits of `infer onnx`")
     args = parser.parse_args()
     torch.set_grad_enabled(False)
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused operator that cannot be exported
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     evaluate = cargo("-p", "cnn-onnx", "--example", "evaluate") / "examples" / "evaluate"
