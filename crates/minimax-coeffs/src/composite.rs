@@ -1,6 +1,9 @@
 //! Compositions of odd polynomials that approximate the sign function.
 
+use std::fmt::Write;
 use std::sync::{LazyLock, OnceLock};
+
+use sha2::{Digest, Sha256};
 
 use crate::adapted::AdaptedSign;
 use crate::alpha::Alpha;
@@ -82,6 +85,27 @@ impl CompositeSign {
         self.components.iter().map(OddPolynomial::degree).collect()
     }
 
+    /// What names this composition: the SHA-256, in 64 hexadecimal digits, of its coefficients as float64 numbers.
+    /// Compositions that are equal have the same; how a table was made, or its margin, does not matter.
+    pub fn digest(&self) -> String {
+        // What is hashed: of each component, in order of application, how many odd coefficients it has, as a 64-bit
+        // integer, and then these as float64 numbers, all of them little-endian.
+        let mut hash = Sha256::new();
+        for component in &self.components {
+            let coefficients = component.odd_coefficients();
+            hash.update((coefficients.len() as u64).to_le_bytes());
+            for c in coefficients {
+                // −0 is equal to 0, so it counts as 0.
+                hash.update((c + 0.0).to_le_bytes());
+            }
+        }
+        let mut text = String::with_capacity(64);
+        for byte in hash.finalize() {
+            write!(text, "{byte:02x}").expect("a String takes everything");
+        }
+        text
+    }
+
     /// For each component, the largest argument it sees when `|x| ≤ 1`.
     pub fn input_radii(&self) -> &[f64] {
         &self.input_radii
@@ -131,5 +155,28 @@ impl CompositeSign {
     /// The cost of one ReLU, or of one maximum: that of `s` and one multiplication more.
     pub fn relu_cost(&self) -> Cost {
         self.cost + Cost::ONE_MULTIPLICATION
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_depends_on_the_coefficients_and_on_nothing_else() {
+        let sign = |components: &[&[f64]]| {
+            CompositeSign::new(components.iter().map(|c| OddPolynomial::new(c.to_vec())).collect()).unwrap()
+        };
+        let digest = sign(&[&[1.5, -0.5], &[1.0]]).digest();
+        // By Python: hashlib.sha256(struct.pack("<Qdd", 2, 1.5, -0.5) + struct.pack("<Qd", 1, 1.0)).
+        assert_eq!(digest, "b7fbdae2f2b9edbfed767a1116c5f8dee04020d13af5aedbb77335c2157eaacf");
+        assert_eq!(sign(&[&[1.5, -0.5], &[1.0]]).with_margin(0.1).digest(), digest);
+        assert_eq!(sign(&[&[0.0]]).digest(), sign(&[&[-0.0]]).digest());
+        for other in [&[&[1.0][..], &[1.5, -0.5]][..], &[&[1.5], &[-0.5, 1.0]], &[&[1.5, -0.5]]] {
+            assert_ne!(sign(other).digest(), digest);
+        }
+        let published: std::collections::HashSet<String> =
+            Alpha::all().map(|alpha| CompositeSign::published(alpha).digest()).collect();
+        assert_eq!(published.len(), 11);
     }
 }
