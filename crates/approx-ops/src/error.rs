@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use candle_core::DType;
+use minimax_coeffs::ActivationFunction;
 
 /// The error of every function in this crate.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,15 @@ pub enum OpError {
         "the bound of the approximation range is {0:?}, but it must be positive and within the range of float32"
     )]
     InvalidBound(f64),
+    /// A function that cannot be what is asked for.
+    #[error(
+        "{function:?}: its parameters must be finite (the ends of a clip may be infinite), a scale positive, and the ends \
+         of a clip in order; only piecewise linear functions are sums of ReLUs"
+    )]
+    InvalidFunction {
+        /// As given.
+        function: ActivationFunction,
+    },
     /// A pooling window that the tournament is not defined for, or a stride or padding that makes no sense.
     #[error(
         "max-pooling with kernel {kernel}, stride {stride}, padding {padding}: the kernel must be 2 or 3, the \
@@ -65,6 +75,16 @@ pub enum OpError {
     LongComposition {
         /// Its components.
         components: usize,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A function that does not fit into what a CUDA kernel can be given.
+    #[error("{op}: {terms} terms; on CUDA there can be {limit}")]
+    LargeFunction {
+        /// The op's name.
+        op: &'static str,
+        /// Its terms.
+        terms: usize,
         /// How many there can be.
         limit: usize,
     },

@@ -11,7 +11,7 @@
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
 //! | [`noise`] | [`NoisyRelu`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
-//! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time |
+//! | [`activation`] | [`Activation`]: any function of one variable, chosen at run time: exact, through ReLU, a polynomial |
 //! | [`conv`] | [`PackedConv2d`]: convolution with bias and addend, for inference on the CPU |
 //! | [`conv_gradient`] | [`conv2d()`]: convolution for training, with its gradients |
 //! | [`batch_norm`] | [`BatchNorm`]: for training, with the activation behind it |
@@ -72,6 +72,7 @@ pub use cuda::cuda_device;
 pub use elementwise::add;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};
+pub use minimax_coeffs::ActivationFunction;
 pub use noise::{Excursions, Noise, NoisyMaxPool, NoisyRelu};
 pub use quadratic::{relu_aq, square};
 pub use range::{RangePenalty, RangeRecorder, RangeStats};

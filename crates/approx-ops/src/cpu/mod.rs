@@ -5,8 +5,11 @@ pub(crate) mod composite;
 pub(crate) mod conv;
 mod direct;
 mod direct_gradient;
+pub(crate) mod exact;
 pub(crate) mod map;
+pub(crate) mod piecewise;
 pub(crate) mod pool;
+pub(crate) mod smooth;
 mod winograd;
 mod winograd_gradient;
 
