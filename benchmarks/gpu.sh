@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 features=${FEATURES:-cuda,cudnn}
 
-cargo test -p approx-ops -p approx-models --features "${features//cud/approx-ops/cud}"
+cargo test -p cnn-kernels -p approx-ops -p approx-models --features "${features//cud/approx-ops/cud}"
 if command -v compute-sanitizer > /dev/null; then
   for test in launches inputs gradients; do
     binary=$(cargo test -p approx-ops --features "$features" --test $test --no-run --message-format json |

@@ -88,7 +88,7 @@ impl Arguments {
                 eprintln!("{} is current", path.display());
             }
             (None, true) => bail!("--check needs --output for a table of one's own"),
-            (Some(path), false) => write_atomically(path, &text)?,
+            (Some(path), false) => write_with_folder(path, &text)?,
             (None, false) => std::io::stdout().write_all(text.as_bytes())?,
         }
         Ok(())
@@ -184,7 +184,7 @@ fn committed(check: bool) -> Result<()> {
         } else if check {
             stale.push(path);
         } else {
-            write_atomically(&place, &text)?;
+            write_with_folder(&place, &text)?;
             println!("written: {path}");
         }
     }
@@ -334,19 +334,13 @@ fn is_current(path: &Path, text: &str) -> Result<bool> {
     }
 }
 
-/// Writes the whole file or nothing.
-fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let write = || -> std::io::Result<()> {
+/// Writes the whole file or nothing, into a folder that is created if it is missing.
+fn write_with_folder(path: &Path, text: &str) -> Result<()> {
+    let write = || -> Result<()> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(&part, text)?;
-        fs::rename(&part, path)
+        Ok(atomic_file::write(path, text.as_bytes())?)
     };
-    write()
-        .inspect_err(|_| drop(fs::remove_file(&part)))
-        .with_context(|| format!("writing {}", path.display()))
+    write().with_context(|| format!("writing {}", path.display()))
 }

@@ -86,9 +86,9 @@ mod cuda {
 mod cuda {
     use anyhow::{Context, Result, bail};
     use approx_eval::device_name;
-    use approx_ops::cuda_device;
     use candle_core::Device;
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    use cnn_kernels::cuda_device;
 
     pub fn open(id: usize, option: &str) -> Result<Device> {
         match count().with_context(|| format!("{option}: there is no CUDA device"))? {

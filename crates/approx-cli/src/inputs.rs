@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_data::DataError;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_fetch::terminal::TerminalProgress;
 use approx_fetch::{FetchError, Fetcher, Mirror};
 use approx_models::{Backbone, Weights};
@@ -54,9 +54,9 @@ pub fn weights_file(
 ///
 /// # Errors
 /// With the file and what is wrong with it.
-pub fn load_weights(path: &Path, device: &Device) -> Result<(Weights, WeightsFile)> {
+pub fn load_weights(path: &Path, device: &Device) -> Result<(Weights, WeightsIdentity)> {
     let weights = Weights::load(path, device)?;
-    Ok((weights, WeightsFile::of(path)?))
+    Ok((weights, WeightsIdentity::of(path)?))
 }
 
 /// Where weights are, without the extension.

@@ -14,7 +14,7 @@ pub enum Simd {
     Avx512,
 }
 
-impl From<Simd> for approx_ops::SimdLevel {
+impl From<Simd> for cnn_kernels::SimdLevel {
     fn from(simd: Simd) -> Self {
         match simd {
             Simd::Portable => Self::Portable,

@@ -58,7 +58,7 @@ pub fn use_machine(threads: Option<NonZeroUsize>, simd: Option<Simd>) -> Result<
         pool.build_global().context("starting the threads")?;
     }
     if let Some(level) = simd {
-        approx_ops::SimdLevel::force(level.into())?;
+        cnn_kernels::SimdLevel::force(level.into())?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use approx_models::{ActivationPolicy, Network, SiteKind};
+use approx_models::{ActivationPolicy, Network, RunOptions, SiteKind};
 
 use crate::error::{EvalError, RangeError, Result};
 use crate::evaluate::{BatchResult, Job, Observer, Pass, first_out_of_range};
@@ -40,14 +40,14 @@ impl Bounds {
 
 /// Where the bounds begin and by what they grow.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Search {
+pub struct BoundSearch {
     /// The smallest bounds to consider.
     pub start: Bounds,
     /// By how much a bound grows; 0 to fail instead.
     pub step: f64,
 }
 
-impl Search {
+impl BoundSearch {
     /// The smallest `start + k·step` that is at least `max_abs`.
     fn cover(&self, kind: SiteKind, max_abs: f32) -> f64 {
         let mut start = self.start;
@@ -68,6 +68,8 @@ impl Search {
 pub struct ApproximatePass {
     /// The results, all with the final bounds.
     pub pass: Pass,
+    /// The activations, with the final bounds.
+    pub policy: ActivationPolicy,
     /// The final bounds.
     pub bounds: Bounds,
     /// How often the data set was gone through, wholly or in part.
@@ -76,7 +78,8 @@ pub struct ApproximatePass {
     pub search_seconds: f64,
 }
 
-/// Evaluates the network with the activations that `policy` gives for some bounds, and widens these where it must.
+/// Evaluates the network with the activations that `policy` gives for some bounds, run as `options` say, and widens the
+/// bounds where it must.
 /// In the end, the network has the activations of the final bounds.
 ///
 /// # Errors
@@ -86,7 +89,8 @@ pub fn approximate_pass(
     job: &Job,
     exact: &Pass,
     network: &mut Network,
-    search: Search,
+    search: BoundSearch,
+    options: &RunOptions,
     observer: &dyn Observer,
     policy: impl Fn(Bounds) -> ActivationPolicy,
 ) -> Result<ApproximatePass> {
@@ -96,7 +100,8 @@ pub fn approximate_pass(
             *bounds.of_mut(kind) = search.cover(kind, largest.max_abs);
         }
     }
-    network.set_policy(&policy(bounds))?;
+    let mut current = policy(bounds);
+    network.set_policy(&current, options)?;
     memory::reset_peak();
     let ranges = job.ranges()?;
     // Each batch's result and the bounds it was made with.
@@ -130,7 +135,8 @@ pub fn approximate_pass(
                 *bounds.of_mut(error.kind) = bound;
                 tracing::info!(site = error.site, max_abs = error.max_abs, bound, "widened the range");
                 observer.widened(&error, bound);
-                network.set_policy(&policy(bounds))?;
+                current = policy(bounds);
+                network.set_policy(&current, options)?;
                 start = Instant::now();
             };
             observer.advanced(images.len());
@@ -141,7 +147,8 @@ pub fn approximate_pass(
         observer.pass_finished();
     }
     let results = results.into_iter().flatten().map(|(result, _)| result).collect();
-    Ok(ApproximatePass { pass: Pass::of(results, network)?, bounds, passes, search_seconds })
+    let pass = Pass::of(results, network)?;
+    Ok(ApproximatePass { pass, policy: current, bounds, passes, search_seconds })
 }
 
 /// The first value out of range, if any.
@@ -185,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_grid_starts_at_b0_and_covers() {
-        let search = |start, step| Search { start: Bounds { relu: start, max_pool: 1.0 }, step };
+        let search = |start, step| BoundSearch { start: Bounds { relu: start, max_pool: 1.0 }, step };
         for (start, step, max_abs, expected) in [
             (5.0, 5.0, 18.85, 20.0),
             (5.0, 5.0, 20.0, 20.0),

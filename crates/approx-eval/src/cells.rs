@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use approx_data::{ImageSource, Skipped};
 use approx_ops::Sketch;
+use atomic_file::WriteError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{EvalError, Result};
 use crate::evaluate::{Logits, Pass, SiteRange};
-use crate::output::{hex, sha256, write_atomically};
+use crate::output::{hex, sha256};
 use crate::report::SkippedImage;
 
 /// What a cell depends on. A cell with another key is another cell.
@@ -59,8 +60,8 @@ pub struct Key {
 pub struct ApproxKey {
     /// Precision in bits.
     pub alpha: u8,
-    /// Of the coefficients.
-    pub polynomials_sha256: String,
+    /// The digest of the polynomials ([`CompositeSign::digest`](minimax_coeffs::CompositeSign::digest)).
+    pub composition: String,
     /// The smallest bound of ReLU to consider.
     pub b_relu: f64,
     /// The same of max-pooling.
@@ -165,7 +166,7 @@ impl Cells {
     /// # Errors
     /// [`EvalError::Write`] if it cannot be created, or nothing can be written there.
     pub fn open(folder: &Path) -> Result<Self> {
-        let error = |source| EvalError::Write { path: folder.to_owned(), source };
+        let error = |source| WriteError { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(error)?;
         tempfile::tempfile_in(folder).map_err(error)?;
         Ok(Self { folder: folder.to_owned() })
@@ -190,7 +191,7 @@ impl Cells {
     pub fn put<T: Serialize>(&self, key: &Key, value: &T) -> Result<()> {
         let kept = Kept { key: key.clone(), value };
         let json = serde_json::to_string_pretty(&kept).expect("a cell has string keys only");
-        write_atomically(&self.path(key, "json"), (json + "\n").as_bytes())
+        Ok(atomic_file::write(&self.path(key, "json"), (json + "\n").as_bytes())?)
     }
 
     /// The sketches of an exact network's sites that are kept under `key`, if there are some.
@@ -222,7 +223,7 @@ impl Cells {
         let kept = Kept { key: key.clone(), value };
         // Indented, each number would take a line.
         let json = serde_json::to_string(&kept).expect("a cell has string keys only");
-        write_atomically(&self.path(key, "json"), (json + "\n").as_bytes())
+        Ok(atomic_file::write(&self.path(key, "json"), (json + "\n").as_bytes())?)
     }
 
     /// The exact pass that is kept under `key`, if there is one.
@@ -266,7 +267,7 @@ impl Cells {
         ];
         let header = HashMap::from([("cell".to_owned(), json)]);
         let bytes = safetensors::serialize(tensors, Some(header)).expect("the tensors fit the header");
-        write_atomically(&self.path(key, "safetensors"), &bytes)
+        Ok(atomic_file::write(&self.path(key, "safetensors"), &bytes)?)
     }
 
     /// The right to compute a cell; `None` if another process has it.
@@ -292,7 +293,7 @@ impl Cells {
 
     fn lock_by(&self, key: &Key, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
         let path = self.path(key, "lock");
-        let error = |source| EvalError::Write { path: path.clone(), source };
+        let error = |source| WriteError { path: path.clone(), source };
         let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(error)?;
         match lock(&file) {
             Ok(true) => Ok(Some(Lock { path, _file: Some(file) })),
@@ -300,7 +301,7 @@ impl Cells {
             Err(source) if source.kind() == io::ErrorKind::Unsupported => {
                 Ok(Some(Lock { path, _file: None }))
             }
-            Err(source) => Err(error(source)),
+            Err(source) => Err(error(source).into()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use approx_data::{DataError, Skipped};
 use approx_models::{ModelError, SiteKind};
+use atomic_file::WriteError;
 
 /// The error of every function that evaluates.
 #[derive(Debug, thiserror::Error)]
@@ -80,13 +81,8 @@ pub enum EvalError {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
     /// A file could not be written.
-    #[error("{}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// A file could not be read.
     #[error("{}: {source}", path.display())]
     Read {

@@ -324,10 +324,20 @@ impl Job<'_> {
     }
 
     pub(crate) fn run(&self, network: &Network, batch: &Batch, start: Instant) -> Result<BatchResult> {
+        self.run_by(|images| network.forward(images), network, batch, start)
+    }
+
+    /// The same, with the logits of `forward`.
+    fn run_by(
+        &self,
+        forward: impl FnOnce(&Tensor) -> approx_models::Result<Tensor>,
+        network: &Network,
+        batch: &Batch,
+        start: Instant,
+    ) -> Result<BatchResult> {
         let (logits, classes) = match &batch.images {
             None => (Vec::new(), 0),
-            Some(images) => network
-                .forward(images)
+            Some(images) => forward(images)
                 .and_then(|output| Ok((output.flatten_all()?.to_vec1()?, output.dims2()?.1)))
                 .map_err(|error| {
                     // What this batch showed is nothing to the one that is tried next.
@@ -349,5 +359,90 @@ impl Job<'_> {
             },
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use approx_data::demo;
+    use approx_models::{ActivationPolicy, GraphBuilder, Weights};
+    use candle_core::Error;
+
+    use super::*;
+
+    /// A network of one ReLU, which sees the images as they are.
+    fn network() -> Network {
+        let mut b = GraphBuilder::new([3, 32, 32]);
+        let x = b.input();
+        let x = b.relu("relu", x);
+        let x = b.global_avg_pool(x);
+        let x = b.flatten(x);
+        let weights = Weights::generate(Device::Cpu, |_, _| unreachable!("it has no weights"));
+        Network::build(b.finish(x).unwrap(), &weights, &ActivationPolicy::exact()).unwrap()
+    }
+
+    /// Runs 7 images in batches of `batch_size`. The device is full, as a GPU says it in the middle of a pass, if a batch
+    /// has more than `fits`.
+    fn pass(network: &Network, batch_size: usize, fits: usize, text: &str) -> Result<Pass> {
+        let images = demo::images().truncated(7);
+        let job =
+            Job { images: &images, normalization: Normalization::CIFAR10, batch_size, device: Device::Cpu };
+        let ranges = job.ranges()?;
+        let mut results = Vec::new();
+        job.for_each(&ranges, |range, batch, start| {
+            let forward = |images: &Tensor| {
+                let logits = network.forward(images)?;
+                if range.len() > fits { Err(Error::Msg(text.to_owned()).into()) } else { Ok(logits) }
+            };
+            results.push(job.run_by(forward, network, batch, start)?);
+            Ok(())
+        })?;
+        Pass::of(results, network)
+    }
+
+    const FULL: [&str; 2] =
+        ["DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", "CUDNN_STATUS_ALLOC_FAILED"];
+
+    #[test]
+    fn a_batch_that_the_device_cannot_hold_is_an_error_that_names_a_smaller_one() {
+        for text in FULL {
+            for (batch_size, advice) in
+                [(7, "does not hold a batch of 7 images; try 3: "), (1, "of 1 images: ")]
+            {
+                let error = pass(&network(), batch_size, 0, text).unwrap_err();
+                assert!(matches!(error, EvalError::OutOfMemory { .. }), "{error}");
+                assert!(error.to_string().contains(advice), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_tried_again_from_the_beginning_with_half_of_the_batch() {
+        let network = network();
+        let whole = pass(&network, 1, 1, "").unwrap();
+        // Tries a batch of 7, where as many images as `fits` do.
+        let tries = |fits: usize| {
+            let mut tried = Vec::new();
+            let pass = with_batches_that_fit(
+                7,
+                |error: &EvalError| Some(error),
+                |error, size| tried.push((error.to_string(), size)),
+                |size| {
+                    let pass = pass(&network, size, fits, FULL[0]);
+                    // Nothing is left of a pass that failed.
+                    assert!(network.sites().iter().all(|site| site.take_range() == RangeStats::default()));
+                    pass
+                },
+            );
+            (pass, tried)
+        };
+        let (pass, tried) = tries(2);
+        assert_eq!(tried.iter().map(|(_, size)| *size).collect::<Vec<_>>(), [3, 1]);
+        assert!(tried[0].0.contains("does not hold a batch of 7 images; try 3"), "{}", tried[0].0);
+        let pass = pass.unwrap();
+        assert_eq!((pass.labels, pass.logits, pass.sites), (whole.labels, whole.logits, whole.sites));
+        let (pass, tried) = tries(0);
+        assert!(matches!(pass, Err(EvalError::OutOfMemory { batch_size: 1, .. })), "{:?}", pass.err());
+        assert_eq!(tried.len(), 2);
     }
 }

@@ -7,15 +7,16 @@
 //! | [`compare`] | [`Comparison`]: accuracies, agreement, logit error |
 //! | [`report`] | [`Report`]: all of it as JSON |
 //! | [`sweep`] | [`Sweep`]: one network at several precisions, a table of them |
-//! | [`calibrate`] | [`PolicyFile`]: what each site sees, a bound for each, and what accuracy they give |
+//! | [`calibrate`] | what each site sees, and a bound for each |
+//! | [`policy_file`] | [`PolicyFile`]: a policy with what it was made from and what accuracy it gives |
 //! | [`tune`](mod@tune) | a precision for each site, as little as the accuracy allows |
 //! | [`cells`] | results that are kept in files, so that no work is done twice |
-//! | [`output`] | files that are written whole or not at all |
+//! | [`output`] | logits as a file, hashes |
 //!
 //! ```
 //! use approx_data::{Normalization, demo};
-//! use approx_eval::{Bounds, Job, Search, approximate_pass, exact_pass};
-//! use approx_models::{ActivationPolicy, Backbone, Weights};
+//! use approx_eval::{BoundSearch, Bounds, Job, approximate_pass, exact_pass};
+//! use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
@@ -24,10 +25,11 @@
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
 //! let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.02; shape.iter().product()]);
 //!
-//! let mut network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! let mut network = Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?;
 //! let exact = exact_pass(&job, &network, &())?;
-//! let search = Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 };
-//! let found = approximate_pass(&job, &exact, &mut network, search, &(), |bounds| {
+//! let search = BoundSearch { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 };
+//! let options = RunOptions::default();
+//! let found = approximate_pass(&job, &exact, &mut network, search, &options, &(), |bounds| {
 //!     ActivationPolicy::minimax(Alpha::MAX, bounds.relu, bounds.max_pool)
 //! })?;
 //! assert!(found.pass.sites.iter().all(|site| f64::from(site.max_abs) <= found.bounds.relu));
@@ -42,17 +44,18 @@ pub mod error;
 pub mod evaluate;
 mod memory;
 pub mod output;
+pub mod policy_file;
 pub mod report;
 pub mod sweep;
 pub mod tune;
 
-pub use bound_search::{ApproximatePass, Bounds, Search, approximate_pass};
-pub use calibrate::PolicyFile;
+pub use bound_search::{ApproximatePass, BoundSearch, Bounds, approximate_pass};
 pub use compare::Comparison;
 pub use error::{EvalError, RangeError, Result};
 pub use evaluate::{
     Job, Logits, Observer, Pass, SiteExcursions, SiteRange, device_name, exact_pass, with_batches_that_fit,
 };
+pub use policy_file::PolicyFile;
 pub use report::Report;
 pub use sweep::Sweep;
 

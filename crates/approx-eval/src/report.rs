@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use approx_models::{Composition, SiteKind};
+use approx_models::{ActivationPolicy, SiteKind};
 use approx_ops::Noise;
 use minimax_coeffs::CompositeSign;
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::ApproximatePass;
 use crate::compare::Comparison;
-use crate::evaluate::{Pass, SiteExcursions};
+use crate::evaluate::{Pass, SiteExcursions, SiteRange};
 use crate::output::sha256_of_file;
 
 /// What was run and what came out. Shares are between 0 and 1.
@@ -23,15 +23,18 @@ pub struct Report {
     pub backbone: String,
     /// `proposed`, `square`, `relu_aq`, `policy`.
     pub method: String,
-    /// Precision in bits; only for `proposed`, as the next five, and for a policy of one precision.
+    /// Precision in bits; only for `proposed`, as the next four, and for a policy of one precision.
     pub alpha: Option<u8>,
+    /// The digest of the composition ([`CompositeSign::digest`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composition: Option<String>,
     /// Of the components of the composition.
     pub degrees: Option<Vec<usize>>,
     /// Levels that one ReLU consumes.
     pub depth: Option<u32>,
     /// Non-scalar multiplications of one ReLU.
     pub non_scalar_multiplications: Option<u32>,
-    /// The bound found for ReLU; a policy's largest one.
+    /// The bound found for ReLU; a policy's largest one. `None` where nothing is approximated on a range.
     pub b_relu: Option<f64>,
     /// The bound for max-pooling; where it started if the network has none.
     pub b_max: Option<f64>,
@@ -49,11 +52,15 @@ pub struct Report {
     pub relative_difference: Option<f64>,
     /// Each site with the largest |x| of the exact and of the approximate network.
     pub sites: Vec<SiteResult>,
+    /// For each kind of activation the precisions and bounds of the sites that are approximated on a range; empty if
+    /// none is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approximations: Vec<Approximations>,
     /// The noise that was simulated, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoiseResult>,
     /// The weights.
-    pub weights: WeightsFile,
+    pub weights: WeightsIdentity,
     /// CPU threads.
     pub threads: usize,
     /// Where the network ran: `cpu`, or as `cuda:0, NVIDIA H100 PCIe`.
@@ -61,6 +68,39 @@ pub struct Report {
     pub device: String,
     /// Vector instructions of the activations on the CPU.
     pub simd: String,
+}
+
+/// What stands at the sites of a kind that are approximated on a range.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approximations {
+    /// `relu` or `max_pool`.
+    pub kind: SiteKind,
+    /// How many sites.
+    pub sites: usize,
+    /// The least and the highest precision in bits.
+    pub alpha: [u8; 2],
+    /// The smallest and the largest bound, in units of the activation's input.
+    pub bound: [f64; 2],
+}
+
+impl Approximations {
+    /// Those of a policy in a network, for each kind that it has such sites of.
+    fn of(policy: &ActivationPolicy, sites: &[SiteRange]) -> Vec<Self> {
+        let of_kind = |kind: SiteKind| {
+            let sites = sites.iter().filter(|site| site.kind == kind);
+            let approximations = sites.filter_map(|site| policy.at(&site.name, kind).approximation());
+            let found: Vec<(u8, f64)> =
+                approximations.map(|(composition, bound)| (composition.bits(), bound)).collect();
+            let (bits, bounds) = (found.iter().map(|(bits, _)| *bits), found.iter().map(|(_, bound)| *bound));
+            Some(Self {
+                kind,
+                sites: found.len(),
+                alpha: [bits.clone().min()?, bits.max()?],
+                bound: [bounds.clone().reduce(f64::min)?, bounds.reduce(f64::max)?],
+            })
+        };
+        [SiteKind::Relu, SiteKind::MaxPool].into_iter().filter_map(of_kind).collect()
+    }
 }
 
 /// Simulated noise and what it did.
@@ -147,14 +187,14 @@ fn cpu() -> String {
 
 /// Which weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WeightsFile {
+pub struct WeightsIdentity {
     /// Its path.
     pub file: String,
     /// In hexadecimal.
     pub sha256: String,
 }
 
-impl WeightsFile {
+impl WeightsIdentity {
     /// Those in the file `path`.
     ///
     /// # Errors
@@ -176,12 +216,10 @@ pub struct Subject {
     pub backbone: String,
     /// `proposed`, `square`, `relu_aq`, `policy`.
     pub method: String,
-    /// For `proposed`, and for a policy of one precision.
-    pub composition: Option<Composition>,
     /// Simulated noise.
     pub noise: Option<Noise>,
     /// Which weights.
-    pub weights: WeightsFile,
+    pub weights: WeightsIdentity,
     /// Images at a time.
     pub batch_size: usize,
     /// CPU threads.
@@ -193,12 +231,14 @@ pub struct Subject {
 impl Report {
     /// The report of two passes over the same images.
     pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
-        let Subject { dataset, backbone, method, composition, noise, weights, batch_size, threads, device } =
-            subject;
+        let Subject { dataset, backbone, method, noise, weights, batch_size, threads, device } = subject;
         let images = exact.logits.predictions().len();
-        let sign = composition.map(Composition::sign);
+        let composition = approx.policy.composition();
+        let sign = composition.map(|composition| composition.sign());
+        let approximations = Approximations::of(&approx.policy, &exact.sites);
+        let is_approximated = composition.is_some() || !approximations.is_empty();
         let per_second = |seconds: f64| images as f64 / seconds;
-        let site = |(exact, approx): (&crate::SiteRange, &crate::SiteRange)| SiteResult {
+        let site = |(exact, approx): (&SiteRange, &SiteRange)| SiteResult {
             name: exact.name.clone(),
             kind: exact.kind,
             max_abs: exact.max_abs,
@@ -213,12 +253,13 @@ impl Report {
             dataset,
             backbone,
             method,
-            alpha: composition.map(Composition::bits),
+            alpha: composition.map(|composition| composition.bits()),
+            composition: composition.map(|composition| composition.digest().to_owned()),
             degrees: sign.map(CompositeSign::degrees),
             depth: sign.map(|sign| sign.relu_cost().depth),
             non_scalar_multiplications: sign.map(|sign| sign.relu_cost().non_scalar_multiplications),
-            b_relu: composition.map(|_| approx.bounds.relu),
-            b_max: composition.map(|_| approx.bounds.max_pool),
+            b_relu: is_approximated.then_some(approx.bounds.relu),
+            b_max: is_approximated.then_some(approx.bounds.max_pool),
             images,
             skipped: exact.skipped.iter().map(skipped).collect(),
             batch_size,
@@ -241,6 +282,7 @@ impl Report {
             },
             relative_difference: Some(comparison.relative_difference()).filter(|d| d.is_finite()),
             sites: exact.sites.iter().zip(&approx.pass.sites).map(site).collect(),
+            approximations,
             noise: noise.map(|noise| NoiseResult {
                 sigma: noise.sigma,
                 bits: noise.bits(),
@@ -250,7 +292,7 @@ impl Report {
             weights,
             threads,
             device,
-            simd: approx_ops::SimdLevel::current().to_string(),
+            simd: cnn_kernels::SimdLevel::current().to_string(),
         }
     }
 

@@ -7,10 +7,10 @@
 //! use approx_data::{Normalization, demo};
 //! use approx_eval::cells::Cells;
 //! use approx_eval::output::sha256;
-//! use approx_eval::report::WeightsFile;
+//! use approx_eval::report::WeightsIdentity;
 //! use approx_eval::sweep::Setting;
 //! use approx_eval::{EvalError, Job, Sweep};
-//! use approx_models::{ActivationPolicy, Backbone, Composition, Weights};
+//! use approx_models::{ActivationPolicy, Backbone, Composition, Network, Weights};
 //! use candle_core::Device;
 //! use minimax_coeffs::Alpha;
 //!
@@ -18,14 +18,14 @@
 //! let backbone = Backbone::find("cifar10", "resnet20")?;
 //! let name = "the demo's weights";
 //! let weights = Weights::from_safetensors(demo::RESNET20, &Device::Cpu, name)?;
-//! // Those in a file have `WeightsFile::of(path)`.
-//! let file = WeightsFile { file: name.to_owned(), sha256: sha256(demo::RESNET20) };
-//! let network = backbone.build(&weights, &ActivationPolicy::exact())?;
+//! // Those in a file have `WeightsIdentity::of(path)`.
+//! let file = WeightsIdentity { file: name.to_owned(), sha256: sha256(demo::RESNET20) };
+//! let network = Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?;
 //! let job = Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 2, device: Device::Cpu };
 //! let mut sweep = Sweep::new(("demo", backbone.name()), network, file, job)?;
 //! let folder = tempfile::tempdir()?;
 //! let cells = Cells::open(folder.path())?;
-//! let settings = [Alpha::new(9)?, Alpha::MAX].map(|alpha| Setting::from(Composition::from(alpha)));
+//! let settings = [Alpha::new(9)?, Alpha::MAX].map(|alpha| Setting::from(Composition::published(alpha)));
 //! for kept in [false, true] {
 //!     let points = sweep.run(&cells, &settings, &(), |_index, _point| Ok::<_, EvalError>(()))?;
 //!     assert!(points.iter().all(|point| point.kept == kept));
@@ -34,18 +34,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use approx_models::{ActivationPolicy, Composition, Network, Site, SiteKind};
+use std::sync::Arc;
+
+use approx_models::{ActivationPolicy, Composition, Network, RunOptions, Site, SiteKind};
 use approx_ops::{Noise, Sketch};
 use serde::{Deserialize, Serialize};
 
-use crate::bound_search::{Bounds, Search, approximate_pass};
+use crate::bound_search::{BoundSearch, Bounds, approximate_pass};
 use crate::calibrate::{SiteSummary, evaluate_policy, sketched_pass};
 use crate::cells::{ApproxKey, Cells, Key, NoiseKey, fingerprint};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
 use crate::evaluate::{Job, Observer, Pass, SiteRange, device_name, exact_pass};
 use crate::output::sha256;
-use crate::report::{Report, Subject, WeightsFile};
+use crate::report::{Report, Subject, WeightsIdentity};
 
 /// A network on a data set, and where results are kept.
 pub struct Sweep<'a> {
@@ -53,10 +55,8 @@ pub struct Sweep<'a> {
     pub dataset: String,
     /// `resnet20`, …
     pub backbone: String,
-    /// Whether a value goes through all activations one after the other.
-    pub sequential: bool,
     /// Which weights the network has.
-    pub weights: WeightsFile,
+    pub weights: WeightsIdentity,
     /// The network; in the end it has the activations of the last evaluation.
     pub network: Network,
     /// The images.
@@ -64,7 +64,7 @@ pub struct Sweep<'a> {
     /// Of the images ([`fingerprint`]).
     pub data_sha256: String,
     /// Where B begins, and by what it grows.
-    pub search: Search,
+    pub search: BoundSearch,
     /// Bounds by site, in whose place nothing is searched; its precisions are the sweep's.
     pub policy: Option<ActivationPolicy>,
     /// CPU threads.
@@ -72,17 +72,17 @@ pub struct Sweep<'a> {
 }
 
 /// What one point of a sweep is evaluated with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
     /// The polynomials.
-    pub composition: Composition,
+    pub composition: Arc<Composition>,
     /// Simulated noise of an encrypted evaluation.
     pub noise: Option<Noise>,
 }
 
-impl From<Composition> for Setting {
+impl From<Arc<Composition>> for Setting {
     /// Without noise.
-    fn from(composition: Composition) -> Self {
+    fn from(composition: Arc<Composition>) -> Self {
         Self { composition, noise: None }
     }
 }
@@ -90,7 +90,7 @@ impl From<Composition> for Setting {
 /// What a setting comes to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum PointResult {
     /// All results.
     Report(Box<Report>),
     /// Why the network cannot be approximated with this precision: its values leave every range, or the one that was
@@ -104,13 +104,13 @@ pub struct Point {
     /// The table's row.
     pub row: Row,
     /// What came out.
-    pub outcome: Outcome,
+    pub result: PointResult,
     /// Whether it was there already.
     pub kept: bool,
 }
 
 impl<'a> Sweep<'a> {
-    /// A sweep over `network`, a sequence of layers called `backbone` with these weights, on the images of `job`, which
+    /// A sweep over `network`, called `backbone`, with these weights, on the images of `job`, which
     /// are called `dataset`. B is searched from 5 in steps of 5. All of this may be changed afterwards.
     ///
     /// # Errors
@@ -118,18 +118,17 @@ impl<'a> Sweep<'a> {
     pub fn new(
         (dataset, backbone): (&str, &str),
         network: Network,
-        weights: WeightsFile,
+        weights: WeightsIdentity,
         job: Job<'a>,
     ) -> Result<Self> {
         Ok(Self {
             dataset: dataset.to_owned(),
             backbone: backbone.to_owned(),
-            sequential: true,
             weights,
             network,
             data_sha256: fingerprint(job.images)?,
             job,
-            search: Search { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
+            search: BoundSearch { start: Bounds { relu: 5.0, max_pool: 5.0 }, step: 5.0 },
             policy: None,
             threads: rayon::current_num_threads(),
         })
@@ -141,7 +140,7 @@ impl<'a> Sweep<'a> {
     ///
     /// # Errors
     /// As [`exact_pass`] and [`approximate_pass`], but for values that leave every range
-    /// ([`Outcome::Unusable`]); those of [`Cells`]; those of `finished`.
+    /// ([`PointResult::Unusable`]); those of [`Cells`]; those of `finished`.
     pub fn run<E: From<EvalError>>(
         &mut self,
         cells: &Cells,
@@ -149,13 +148,13 @@ impl<'a> Sweep<'a> {
         observer: &dyn Observer,
         mut finished: impl FnMut(usize, &Point) -> Result<(), E>,
     ) -> Result<Vec<Point>, E> {
-        let keys: Vec<Key> = settings.iter().map(|setting| self.key(Some(*setting))).collect();
+        let keys: Vec<Key> = settings.iter().map(|setting| self.key(Some(setting))).collect();
         let mut points: Vec<Option<Point>> = vec![None; keys.len()];
         let mut missing = Vec::new();
         for (index, (key, setting)) in keys.iter().zip(settings).enumerate() {
             match self.get(cells, key)? {
-                Some(outcome) => {
-                    let point = Point { row: self.row(*setting, &outcome), outcome, kept: true };
+                Some(result) => {
+                    let point = Point { row: self.row(setting, &result), result, kept: true };
                     finished(index, &point)?;
                     points[index] = Some(point);
                 }
@@ -167,7 +166,7 @@ impl<'a> Sweep<'a> {
             // What others are computing is waited for when there is nothing else to do.
             for waits in [false, true] {
                 for index in std::mem::take(&mut missing) {
-                    let (key, setting) = (&keys[index], settings[index]);
+                    let (key, setting) = (&keys[index], &settings[index]);
                     let _lock = match cells.try_lock(key)? {
                         Some(lock) => lock,
                         None if waits => {
@@ -180,14 +179,14 @@ impl<'a> Sweep<'a> {
                         }
                     };
                     let kept = self.get(cells, key)?;
-                    let (outcome, kept) = match kept {
-                        Some(outcome) => (outcome, true),
+                    let (result, kept) = match kept {
+                        Some(result) => (result, true),
                         None => (self.approximate(&exact, setting, observer)?, false),
                     };
                     if !kept {
-                        cells.put(key, &outcome)?;
+                        cells.put(key, &result)?;
                     }
-                    let point = Point { row: self.row(setting, &outcome), outcome, kept };
+                    let point = Point { row: self.row(setting, &result), result, kept };
                     finished(index, &point)?;
                     points[index] = Some(point);
                 }
@@ -215,7 +214,7 @@ impl<'a> Sweep<'a> {
             Ok(sketches)
         })?;
         if let Some(policy) = &self.policy {
-            self.network.set_policy(policy)?;
+            self.network.set_policy(policy, &RunOptions::default())?;
         }
         let summary = |(site, sketch): (&Site, &Sketch)| {
             let bound = row.and_then(|row| match (&self.policy, site.kind()) {
@@ -225,7 +224,7 @@ impl<'a> Sweep<'a> {
             });
             let (min, max) = (sketch.min().unwrap_or_default(), sketch.max().unwrap_or_default());
             let range = SiteRange { name: site.name().to_owned(), kind: site.kind(), max_abs: max.max(-min) };
-            SiteSummary::new(&range, sketch, bound.unwrap_or_default())
+            SiteSummary::new(&range, sketch, bound.unwrap_or_default(), row.map(|row| row.alpha))
         };
         Ok(self.network.sites().iter().zip(&sketches).map(summary).collect())
     }
@@ -234,7 +233,7 @@ impl<'a> Sweep<'a> {
     fn exact(&mut self, cells: &Cells, observer: &dyn Observer) -> Result<Pass> {
         let key = self.key(None);
         self.once(cells, &key, observer, Cells::get_exact, |sweep| {
-            sweep.network.set_policy(&ActivationPolicy::exact())?;
+            sweep.network.set_policy(&ActivationPolicy::exact(), &RunOptions::default())?;
             let pass = exact_pass(&sweep.job, &sweep.network, observer)?;
             cells.put_exact(&key, &pass)?;
             Ok(pass)
@@ -266,16 +265,22 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn approximate(&mut self, exact: &Pass, setting: Setting, observer: &dyn Observer) -> Result<Outcome> {
+    fn approximate(
+        &mut self,
+        exact: &Pass,
+        setting: &Setting,
+        observer: &dyn Observer,
+    ) -> Result<PointResult> {
         let Setting { composition, noise } = setting;
         let (job, network) = (&self.job, &mut self.network);
+        let options = RunOptions::with_noise(*noise);
         let approx = match &self.policy {
             Some(policy) => {
-                let policy = policy.with_composition(composition).with_noise(noise);
-                evaluate_policy(job, exact, network, &policy, observer)
+                let policy = policy.clone().with_composition(composition);
+                evaluate_policy(job, exact, network, &policy, &options, observer)
             }
-            None => approximate_pass(job, exact, network, self.search, observer, |bounds| {
-                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool).with_noise(noise)
+            None => approximate_pass(job, exact, network, self.search, &options, observer, |bounds| {
+                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool)
             }),
         };
         let approx = match approx {
@@ -286,7 +291,7 @@ impl<'a> Sweep<'a> {
                 | EvalError::SearchGaveUp { .. }),
             ) => {
                 observer.pass_finished();
-                return Ok(Outcome::Unusable(error.to_string()));
+                return Ok(PointResult::Unusable(error.to_string()));
             }
             approx => approx?,
         };
@@ -295,30 +300,29 @@ impl<'a> Sweep<'a> {
             dataset: self.dataset.clone(),
             backbone: self.backbone.clone(),
             method: if self.policy.is_some() { "policy" } else { "proposed" }.to_owned(),
-            composition: Some(composition),
-            noise,
+            noise: *noise,
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
             device: device_name(&self.job.device),
         };
-        Ok(Outcome::Report(Box::new(Report::new(subject, exact, &approx, &comparison))))
+        Ok(PointResult::Report(Box::new(Report::new(subject, exact, &approx, &comparison))))
     }
 
     /// What is kept under `key`. The weights are the same, but their file may have moved.
-    fn get(&self, cells: &Cells, key: &Key) -> Result<Option<Outcome>> {
-        let mut outcome = cells.get(key)?;
-        if let Some(Outcome::Report(report)) = &mut outcome {
+    fn get(&self, cells: &Cells, key: &Key) -> Result<Option<PointResult>> {
+        let mut result = cells.get(key)?;
+        if let Some(PointResult::Report(report)) = &mut result {
             report.weights = self.weights.clone();
         }
-        Ok(outcome)
+        Ok(result)
     }
 
-    fn key(&self, setting: Option<Setting>) -> Key {
-        let Search { start, step } = self.search;
+    fn key(&self, setting: Option<&Setting>) -> Key {
+        let BoundSearch { start, step } = self.search;
         let approx = setting.map(|Setting { composition, noise }| ApproxKey {
             alpha: composition.bits(),
-            polynomials_sha256: polynomials_sha256(composition),
+            composition: composition.digest().to_owned(),
             b_relu: start.relu,
             b_max: start.max_pool,
             step,
@@ -339,21 +343,21 @@ impl<'a> Sweep<'a> {
             weights_sha256: self.weights.sha256.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,
-            simd: approx_ops::SimdLevel::current().to_string(),
+            simd: cnn_kernels::SimdLevel::current().to_string(),
             device: Some(device_name(&self.job.device)).filter(|name| name != "cpu"),
             approx,
         }
     }
 
     /// The table's row for a result.
-    fn row(&self, setting: Setting, outcome: &Outcome) -> Row {
+    fn row(&self, setting: &Setting, result: &PointResult) -> Row {
         let Setting { composition, noise } = setting;
-        let (one, signs) = (composition.sign().relu_cost(), self.network.sites().iter().map(|s| s.signs()));
-        let (in_sequence, in_all) = signs.fold((0, 0), |(s, a), (sequence, all)| (s + sequence, a + all));
+        let one = composition.sign().relu_cost();
+        let in_all: u32 = self.network.sites().iter().map(|site| site.signs().1).sum();
         let has_max_pool = self.network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
-        let (report, unusable) = match outcome {
-            Outcome::Report(report) => (Some(report), None),
-            Outcome::Unusable(reason) => (None, Some(reason.clone())),
+        let (report, unusable) = match result {
+            PointResult::Report(report) => (Some(report), None),
+            PointResult::Unusable(reason) => (None, Some(reason.clone())),
         };
         Row {
             backbone: self.backbone.clone(),
@@ -362,7 +366,7 @@ impl<'a> Sweep<'a> {
             degrees: composition.sign().degrees(),
             relu_depth: one.depth,
             relu_multiplications: one.non_scalar_multiplications,
-            network_depth: self.sequential.then_some(in_sequence * one.depth),
+            network_depth: Some(self.network.depth(|site| site.signs().0 * one.depth)),
             network_multiplications: in_all * one.non_scalar_multiplications,
             b_relu: report.and_then(|r| r.b_relu),
             b_max: report.and_then(|r| r.b_max).filter(|_| has_max_pool),
@@ -380,15 +384,6 @@ impl<'a> Sweep<'a> {
             unusable,
         }
     }
-}
-
-fn polynomials_sha256(composition: Composition) -> String {
-    let mut bytes = Vec::new();
-    for polynomial in composition.sign().components() {
-        bytes.extend((polynomial.odd_coefficients().len() as u64).to_le_bytes());
-        bytes.extend(polynomial.odd_coefficients().iter().flat_map(|c| c.to_le_bytes()));
-    }
-    sha256(&bytes)
 }
 
 /// A row of the table: a backbone with a precision. Results are `None` where there are none, for the reason in

@@ -6,9 +6,12 @@
 //! greedily, each step the one that saves most for the least error. That gives a path from the most precise network to the
 //! cheapest one. How far along it the accuracy lasts is found by bisection, with whole evaluations on all images.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use approx_data::First;
-use approx_models::{ActivationPolicy, Network, Site};
-use minimax_coeffs::{Alpha, CompositeSign, Cost};
+use approx_models::{Composition, Network, RunOptions, Site};
+use minimax_coeffs::Cost;
 use serde::Serialize;
 
 use crate::bound_search::ApproximatePass;
@@ -20,7 +23,7 @@ use crate::evaluate::{Job, Logits, Observer, Pass};
 /// What is to be small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Minimise {
-    /// The levels of all activations, one after the other.
+    /// The levels of the activations.
     Depth,
     /// Their non-scalar multiplications.
     Multiplications,
@@ -33,8 +36,8 @@ pub struct Goal {
     pub minimise: Minimise,
     /// By how much the accuracy may be below the exact network's, relative to that: 0.005 for 0.5 %.
     pub max_drop: f64,
-    /// Precisions to choose from, ascending; not empty.
-    pub alphas: Vec<Alpha>,
+    /// Compositions to choose from, of ascending precision; not empty.
+    pub compositions: Vec<Arc<Composition>>,
     /// What each site's largest |x| is multiplied by to give its bound.
     pub headroom: f64,
     /// How many images the sites' sensitivity is measured on.
@@ -44,7 +47,7 @@ pub struct Goal {
 /// A point of the path that was evaluated on all images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TunedPoint {
-    /// Levels of all activations: the network's depth without its linear layers, where activations are in sequence.
+    /// Levels of the activations on the longest path: the network's depth without its linear layers.
     pub levels: u32,
     /// Non-scalar multiplications of all activations, each on one ciphertext.
     pub multiplications: u32,
@@ -75,9 +78,7 @@ pub struct TunedResult {
 pub struct Tuned {
     /// Each point that was evaluated, the most expensive first.
     pub points: Vec<TunedPoint>,
-    /// The policy that was chosen; the network has its activations.
-    pub policy: ActivationPolicy,
-    /// What it gave.
+    /// What the point that was chosen gave, with its policy; the network has its activations.
     pub pass: ApproximatePass,
 }
 
@@ -100,10 +101,10 @@ pub fn tune(
 ) -> Result<Tuned> {
     let errors = sensitivities(job, exact, network, goal, observer)?;
     let costs: Vec<Cost> =
-        goal.alphas.iter().map(|alpha| CompositeSign::published(*alpha).relu_cost()).collect();
+        goal.compositions.iter().map(|composition| composition.sign().relu_cost()).collect();
     let sites: Vec<(u32, u32)> = network.sites().iter().map(Site::signs).collect();
     let path = greedy_path(&errors, &costs, &sites, goal.minimise);
-    let mut search = Search { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
+    let mut search = PathSearch { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
 
     // The last place of the path that is good enough: `good` is, `bad` is not.
     if !search.is_good(0)? {
@@ -122,30 +123,36 @@ pub fn tune(
     // Accuracy does not fall evenly: another point that was evaluated may be cheaper and good enough.
     let good = (0..path.len()).rev().find(|&place| search.was_good(place)).expect("the first place is");
     let evaluated = search.evaluated;
+    let names: Vec<String> = network.sites().iter().map(|site| site.name().to_owned()).collect();
     let mut points: Vec<TunedPoint> = Vec::with_capacity(evaluated.len());
     let mut kept = None;
-    for Evaluated { place, outcome } in evaluated {
+    for Evaluated { place, found } in evaluated {
         let chosen = place == good;
-        let total = |part: fn(&Cost) -> u32, signs: fn(&(u32, u32)) -> u32| -> u32 {
-            path[place].iter().zip(&sites).map(|(&alpha, site)| part(&costs[alpha]) * signs(site)).sum()
-        };
+        let by_site = path[place].iter().zip(&sites);
+        let multiplications =
+            by_site.clone().map(|(&alpha, site)| costs[alpha].non_scalar_multiplications * site.1);
+        let levels: HashMap<&str, u32> = names
+            .iter()
+            .zip(by_site)
+            .map(|(name, (&alpha, site))| (name.as_str(), costs[alpha].depth * site.0))
+            .collect();
         points.push(TunedPoint {
-            levels: total(|cost| cost.depth, |site| site.0),
-            multiplications: total(|cost| cost.non_scalar_multiplications, |site| site.1),
-            result: outcome.as_ref().map(|(result, ..)| result.clone()),
+            levels: network.depth(|site| levels[site.name()]),
+            multiplications: multiplications.sum(),
+            result: found.as_ref().map(|(result, _)| result.clone()),
             on_front: false,
             chosen,
-            alphas: path[place].iter().map(|&alpha| goal.alphas[alpha].bits()).collect(),
+            alphas: path[place].iter().map(|&alpha| goal.compositions[alpha].bits()).collect(),
         });
         if chosen {
-            kept = outcome;
+            kept = found;
         }
     }
     mark_front(&mut points, goal.minimise);
     points.sort_by_key(|point| std::cmp::Reverse((point.cost(goal.minimise), point.levels)));
-    let (_, policy, pass) = kept.expect("the chosen point is one that was evaluated");
-    network.set_policy(&policy)?;
-    Ok(Tuned { points, policy, pass })
+    let (_, pass) = kept.expect("the chosen point is one that was evaluated");
+    network.set_policy(&pass.policy, &RunOptions::default())?;
+    Ok(Tuned { points, pass })
 }
 
 impl TunedPoint {
@@ -158,7 +165,7 @@ impl TunedPoint {
 }
 
 /// Places of the path that were evaluated on all images.
-struct Search<'a> {
+struct PathSearch<'a> {
     job: &'a Job<'a>,
     exact: &'a Pass,
     network: &'a mut Network,
@@ -171,14 +178,14 @@ struct Search<'a> {
 struct Evaluated {
     place: usize,
     /// `None` if values left every range.
-    outcome: Option<(TunedResult, ActivationPolicy, ApproximatePass)>,
+    found: Option<(TunedResult, ApproximatePass)>,
 }
 
-impl Search<'_> {
+impl PathSearch<'_> {
     fn is_good(&mut self, place: usize) -> Result<bool> {
         if self.evaluated.iter().all(|e| e.place != place) {
-            let outcome = self.evaluate(place)?;
-            self.evaluated.push(Evaluated { place, outcome });
+            let found = self.evaluate(place)?;
+            self.evaluated.push(Evaluated { place, found });
         }
         Ok(self.was_good(place))
     }
@@ -188,15 +195,17 @@ impl Search<'_> {
     }
 
     fn result(&self, place: usize) -> Option<&TunedResult> {
-        let found = self.evaluated.iter().find(|e| e.place == place)?;
-        found.outcome.as_ref().map(|(result, ..)| result)
+        let evaluated = self.evaluated.iter().find(|e| e.place == place)?;
+        evaluated.found.as_ref().map(|(result, _)| result)
     }
 
-    fn evaluate(&mut self, place: usize) -> Result<Option<(TunedResult, ActivationPolicy, ApproximatePass)>> {
-        let alphas: Vec<Alpha> = self.path[place].iter().map(|&alpha| self.goal.alphas[alpha]).collect();
+    fn evaluate(&mut self, place: usize) -> Result<Option<(TunedResult, ApproximatePass)>> {
+        let compositions = &self.goal.compositions;
+        let compositions: Vec<_> = self.path[place].iter().map(|&index| &compositions[index]).collect();
         let (job, exact, headroom) = (self.job, self.exact, self.goal.headroom);
-        let fitted = fitted_pass(job, exact, self.network, &alphas, headroom, MAX_WIDENED, self.observer);
-        let (policy, pass) = match fitted {
+        let fitted =
+            fitted_pass(job, exact, self.network, &compositions, headroom, MAX_WIDENED, self.observer);
+        let pass = match fitted {
             Err(EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }) => {
                 self.observer.pass_finished();
                 return Ok(None);
@@ -210,7 +219,7 @@ impl Search<'_> {
             agreement: comparison.agreement,
             max_abs_logit_difference: comparison.max_abs_logit_difference,
         };
-        Ok(Some((result, policy, pass)))
+        Ok(Some((result, pass)))
     }
 }
 
@@ -230,15 +239,16 @@ fn sensitivities(
         batch_size: job.batch_size,
         device: job.device.clone(),
     };
-    let (count, highest) = (exact.sites.len(), goal.alphas.len() - 1);
+    let (count, highest) = (exact.sites.len(), goal.compositions.len() - 1);
     let bounds = initial_bounds(exact, goal.headroom);
     observer.pass_started("sensitivity", job.images.len() * (1 + count * highest));
-    let mut logits = |alphas: &[Alpha]| -> Result<Logits> {
+    let mut logits = |compositions: &[&Arc<Composition>]| -> Result<Logits> {
         // What one site does to the ranges of others is for the evaluation to find out.
-        network.set_policy(&policy_by_site(exact, &bounds, alphas).with_exact_outside())?;
+        let policy = policy_by_site(exact, &bounds, compositions);
+        network.set_policy(&policy, &RunOptions::EXACT_OUTSIDE)?;
         job.logits(network, observer)
     };
-    let best = vec![goal.alphas[highest]; count];
+    let best = vec![&goal.compositions[highest]; count];
     let reference = logits(&best)?;
     let mut errors = vec![vec![0.0; highest + 1]; count];
     for (site, errors) in errors.iter_mut().enumerate() {
@@ -248,9 +258,9 @@ fn sensitivities(
                 observer.advanced(job.images.len());
                 continue;
             }
-            let mut alphas = best.clone();
-            alphas[site] = goal.alphas[index];
-            let found = logits(&alphas)?;
+            let mut compositions = best.clone();
+            compositions[site] = &goal.compositions[index];
+            let found = logits(&compositions)?;
             let same = reference.predictions().zip(found.predictions()).filter(|(a, b)| a == b).count();
             let squares = reference.values().iter().zip(found.values());
             let squares: f64 = squares.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use approx_data::{ImageSet, Normalization, demo};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Pass, Search, approximate_pass, exact_pass,
+    ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Pass, approximate_pass, exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, SiteKind, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, SiteKind, Weights};
 use candle_core::Device;
 use minimax_coeffs::Alpha;
 
@@ -22,18 +22,26 @@ impl Demo {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../weights/demo/resnet20.safetensors");
         let weights = Weights::load(file, &Device::Cpu).unwrap();
         let images = demo::images().truncated(images);
-        let network = resnet20().build(&weights, &ActivationPolicy::exact()).unwrap();
+        let network =
+            Network::build(resnet20().graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
         let exact = exact_pass(&job(&images), &network, &()).unwrap();
         Self { images, weights, exact }
     }
 
     fn search(&self, alpha: u8, start: f64, step: f64) -> Result<ApproximatePass, EvalError> {
-        let search = Search { start: Bounds { relu: start, max_pool: start }, step };
+        let search = BoundSearch { start: Bounds { relu: start, max_pool: start }, step };
         let alpha = Alpha::new(alpha).unwrap();
-        let mut network = resnet20().build(&self.weights, &ActivationPolicy::exact()).unwrap();
-        approximate_pass(&job(&self.images), &self.exact, &mut network, search, &(), |bounds| {
-            ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
-        })
+        let mut network =
+            Network::build(resnet20().graph().unwrap(), &self.weights, &ActivationPolicy::exact()).unwrap();
+        approximate_pass(
+            &job(&self.images),
+            &self.exact,
+            &mut network,
+            search,
+            &RunOptions::default(),
+            &(),
+            |bounds| ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool),
+        )
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use approx_data::{Normalization, demo};
-use approx_eval::{Bounds, EvalError, Job, Logits, Search, approximate_pass, exact_pass};
-use approx_models::{ActivationPolicy, Backbone, Weights};
+use approx_eval::{BoundSearch, Bounds, EvalError, Job, Logits, approximate_pass, exact_pass};
+use approx_models::{ActivationPolicy, Backbone, Network, RunOptions, Weights};
 use candle_core::Device;
 use minimax_coeffs::Alpha;
 use serde::Deserialize;
@@ -37,17 +37,19 @@ fn classes_logits_and_range_errors_are_pytorchs() {
     let images = demo::images();
     let job =
         Job { images: &images, normalization: Normalization::CIFAR10, batch_size: 125, device: Device::Cpu };
-    let mut network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+    let mut network =
+        Network::build(backbone.graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
     let exact = exact_pass(&job, &network, &()).unwrap();
     assert!(differences(&exact.logits, &golden.exact_argmax) <= 2);
 
-    let search = Search { start: Bounds { relu: golden.bound, max_pool: golden.bound }, step: 0.0 };
+    let search = BoundSearch { start: Bounds { relu: golden.bound, max_pool: golden.bound }, step: 0.0 };
     assert_eq!(golden.alpha.len(), 9);
     for (alpha, expected) in golden.alpha {
         let alpha: Alpha = alpha.parse().unwrap();
-        let result = approximate_pass(&job, &exact, &mut network, search, &(), |bounds| {
-            ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
-        });
+        let result =
+            approximate_pass(&job, &exact, &mut network, search, &RunOptions::default(), &(), |bounds| {
+                ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
+            });
         match expected {
             Approximate::RangeError { range_error } => {
                 assert!(range_error && matches!(result, Err(EvalError::Range(_))), "alpha {alpha}");

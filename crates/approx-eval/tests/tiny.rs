@@ -3,37 +3,74 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use approx_data::{ImageSet, ImageSource, Normalization, RawBatch, Skipped};
-use approx_eval::report::{Subject, WeightsFile};
+use approx_eval::report::{Subject, WeightsIdentity};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report, Search,
-    approximate_pass, exact_pass, with_batches_that_fit,
+    ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Observer, Pass, RangeError, Report,
+    approximate_pass, exact_pass,
 };
-use approx_models::{ActivationPolicy, Forward, Network, Result as ModelResult, SiteKind, Weights, layers};
-use approx_ops::PoolSpec;
-use candle_core::{Device, Tensor};
+use approx_models::ops::{Linear, Pool, Reshape};
+use approx_models::{ActivationPolicy, GraphBuilder, Network, Outside, RunOptions, SiteKind, Weights};
+use candle_core::{DType, Device, Tensor, Var};
 use minimax_coeffs::Alpha;
 use serde_json::json;
 
-/// Images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
+/// Without noise, and without values out of range.
+const OPTIONS: RunOptions = RunOptions { noise: None, outside: Outside::Undefined };
+
+/// A network for images of 2×2 pixels: each channel is multiplied by its gain and max-pooled to one value; of the three
 /// values, multiplied once more, ReLU; of these a logit for each of two classes.
+///
+/// The multiplications are linear layers, so that they can be changed while the network exists.
 struct Tiny {
-    /// Before the pooling, and before ReLU.
-    gains: Arc<Mutex<([f32; 3], f32)>>,
-    pool: layers::MaxPool,
-    relu: layers::Relu,
-    head: layers::Linear,
+    /// Before the pooling, [12, 12], and before ReLU, [3, 3].
+    gains: [Var; 2],
 }
 
-impl Forward for Tiny {
-    fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
-        let (gains, between) = *self.gains.lock().unwrap();
-        let xs = self.pool.forward(&images.broadcast_mul(&tensor(&gains, &[1, 3, 1, 1]))?)?;
-        let xs = self.relu.forward(&xs.flatten_from(1)?.broadcast_mul(&tensor(&[between], &[1]))?)?;
-        self.head.forward(&xs)
+impl Tiny {
+    fn new(gains: [f32; 3], between: f32) -> Self {
+        let zeros = |size: usize| Var::zeros((size, size), DType::F32, &Device::Cpu).unwrap();
+        let tiny = Self { gains: [zeros(12), zeros(3)] };
+        tiny.set(gains, between);
+        tiny
+    }
+
+    /// Changes the gains of every network of this.
+    fn set(&self, gains: [f32; 3], between: f32) {
+        let pixels: Vec<f32> = gains.iter().flat_map(|gain| [*gain; 4]).collect();
+        for (gain, factors) in self.gains.iter().zip([&pixels[..], &[between; 3]]) {
+            let size = factors.len();
+            let mut diagonal = vec![0.0; size * size];
+            for (i, factor) in factors.iter().enumerate() {
+                diagonal[i * (size + 1)] = *factor;
+            }
+            gain.set(&tensor(&diagonal, &[size, size])).unwrap();
+        }
+    }
+
+    /// The exact network.
+    fn network(&self) -> Network {
+        let mut b = GraphBuilder::new([3, 2, 2]);
+        let linear = |outputs| Linear { outputs, bias: false };
+        let x = b.input();
+        let x = b.flatten(x);
+        let x = b.node("gain", linear(12), &[x]);
+        let x = b.node("image", Reshape { dims: vec![3, 2, 2] }, &[x]);
+        let x = b.max_pool("pool", x, Pool::square(2, 2));
+        let x = b.flatten(x);
+        let x = b.node("between", linear(3), &[x]);
+        let x = b.relu("relu", x);
+        let x = b.linear("head", x, 2);
+        let [gain, between] = self.gains.each_ref().map(|var| var.as_tensor().clone());
+        let tensors = HashMap::from([
+            ("gain.weight".to_owned(), gain),
+            ("between.weight".to_owned(), between),
+            ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
+            ("head.bias".to_owned(), tensor(&[0.125, -0.125], &[2])),
+        ]);
+        let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned()).unwrap();
+        Network::build(b.finish(x).unwrap(), &weights, &ActivationPolicy::exact()).unwrap()
     }
 }
 
@@ -43,35 +80,7 @@ fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
 
 /// The exact network with these gains before the pooling and before ReLU.
 fn tiny(gains: [f32; 3], between: f32) -> Network {
-    let gains = Arc::new(Mutex::new((gains, between)));
-    tiny_that_changes(&gains)
-}
-
-/// The exact network whose gains can be changed later.
-fn tiny_that_changes(gains: &Arc<Mutex<([f32; 3], f32)>>) -> Network {
-    build_tiny(gains, |tiny| tiny)
-}
-
-/// The same within something else.
-fn build_tiny<M: Forward + 'static>(
-    gains: &Arc<Mutex<([f32; 3], f32)>>,
-    wrap: impl FnOnce(Tiny) -> M,
-) -> Network {
-    let gains = gains.clone();
-    let tensors = HashMap::from([
-        ("head.weight".to_owned(), tensor(&[1.0, 0.5, 0.25, -0.5, 1.0, 0.125], &[2, 3])),
-        ("head.bias".to_owned(), tensor(&[0.125, -0.125], &[2])),
-    ]);
-    let weights = Weights::from_tensors(tensors, &Device::Cpu, "by hand".to_owned()).unwrap();
-    let network = Network::build(&weights, &ActivationPolicy::exact(), |b| {
-        Ok(wrap(Tiny {
-            gains,
-            pool: b.max_pool("pool", PoolSpec::new(2, 2, 0)?),
-            relu: b.relu("relu"),
-            head: b.linear("head", 3, 2)?,
-        }))
-    });
-    network.unwrap()
+    Tiny::new(gains, between).network()
 }
 
 /// The approximation with alpha 14.
@@ -100,8 +109,8 @@ fn exact(images: &ImageSet) -> Pass {
     exact_pass(&job(images, 2), &tiny([1.0; 3], 1.0), &()).unwrap()
 }
 
-fn search(relu: f64, max_pool: f64, step: f64) -> Search {
-    Search { start: Bounds { relu, max_pool }, step }
+fn search(relu: f64, max_pool: f64, step: f64) -> BoundSearch {
+    BoundSearch { start: Bounds { relu, max_pool }, step }
 }
 
 /// Writes down all that it is told.
@@ -243,19 +252,20 @@ impl Case {
         &self,
         alpha: Alpha,
         batch_size: usize,
-        search: Search,
+        search: BoundSearch,
         observer: &dyn Observer,
     ) -> approx_eval::Result<ApproximatePass> {
         let images = images(&SEVEN);
-        let gains = Arc::new(Mutex::new(([0.0; 3], 0.0)));
-        let (job, mut network) = (job(&images, batch_size), tiny_that_changes(&gains));
-        approximate_pass(&job, &exact(&images), &mut network, search, observer, |bounds| {
-            *gains.lock().unwrap() = (self.gains)(bounds);
+        let tiny = Tiny::new([0.0; 3], 0.0);
+        let (job, mut network) = (job(&images, batch_size), tiny.network());
+        approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, observer, |bounds| {
+            let (gains, between) = (self.gains)(bounds);
+            tiny.set(gains, between);
             ActivationPolicy::minimax(alpha, bounds.relu, bounds.max_pool)
         })
     }
 
-    fn search(&self) -> Search {
+    fn search(&self) -> BoundSearch {
         let (relu, max_pool, step) = self.search;
         search(relu, max_pool, step)
     }
@@ -286,7 +296,7 @@ fn every_result_is_that_of_the_final_bound() {
             for batch_size in [1, 2, 3, 7, 100] {
                 let (name, alpha) = (case.name, Alpha::new(alpha).unwrap());
                 let found = case.run(alpha, batch_size, case.search(), &()).unwrap();
-                let fixed = Search { start: found.bounds, step: 0.0 };
+                let fixed = BoundSearch { start: found.bounds, step: 0.0 };
                 let fixed = case.run(alpha, batch_size, fixed, &()).unwrap();
                 let context = format!("{name}, alpha {alpha}, batches of {batch_size}");
                 assert_eq!((fixed.passes, fixed.bounds), (1, found.bounds), "{context}");
@@ -335,10 +345,10 @@ fn without_a_step_the_first_value_out_of_range_is_an_error() {
 #[test]
 fn a_search_without_end_gives_up() {
     let images = images(&[[1, 0, 0]]);
-    let gains = Arc::new(Mutex::new(([0.0; 3], 1.0)));
-    let (job, search, mut network) = (job(&images, 1), search(5.0, 5.0, 5.0), tiny_that_changes(&gains));
-    let error = approximate_pass(&job, &exact(&images), &mut network, search, &(), |bounds| {
-        gains.lock().unwrap().0 = [bounds.max_pool as f32 + 1.0; 3];
+    let tiny = Tiny::new([0.0; 3], 1.0);
+    let (job, search, mut network) = (job(&images, 1), search(5.0, 5.0, 5.0), tiny.network());
+    let error = approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, &(), |bounds| {
+        tiny.set([bounds.max_pool as f32 + 1.0; 3], 1.0);
         minimax(bounds)
     })
     .unwrap_err();
@@ -372,7 +382,8 @@ fn an_overflow_of_the_approximate_network_is_no_reason_to_search() {
             let (search, diary) = (search(50.0, 50.0, step), Diary::default());
             let (job, mut network) = (job(&images, 2), tiny(gains, between));
             let error =
-                approximate_pass(&job, &exact(&images), &mut network, search, &diary, minimax).unwrap_err();
+                approximate_pass(&job, &exact(&images), &mut network, search, &OPTIONS, &diary, minimax)
+                    .unwrap_err();
             let EvalError::NotFinite { site, images, .. } = &error else { panic!("{error}") };
             assert_eq!((site.as_str(), images), (expected, &(0..2)), "{error}");
             assert!(diary.widened().is_empty());
@@ -388,7 +399,8 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
     for (method, policy) in [("square", ActivationPolicy::square()), ("relu_aq", ActivationPolicy::relu_aq())]
     {
         let (job, search) = (job(&images, 2), search(5.0, 5.0, 5.0));
-        let found = approximate_pass(&job, &exact, &mut network, search, &(), |_| policy.clone()).unwrap();
+        let found =
+            approximate_pass(&job, &exact, &mut network, search, &OPTIONS, &(), |_| policy.clone()).unwrap();
         assert_eq!(found.passes, 1, "{method}");
         let comparison = Comparison::new(&exact.logits, &found.pass.logits, images.labels());
         assert_eq!(
@@ -403,8 +415,7 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
             backbone: "tiny".to_owned(),
             method: method.to_owned(),
             noise: None,
-            composition: None,
-            weights: WeightsFile { file: "none".to_owned(), sha256: String::new() },
+            weights: WeightsIdentity { file: "none".to_owned(), sha256: String::new() },
             batch_size: 2,
             threads: 1,
             device: "cpu".to_owned(),
@@ -454,7 +465,7 @@ fn no_images_are_an_error() {
     let exactly = exact_pass(&job(&none, 2), &network, &()).err();
     let search = search(5.0, 5.0, 5.0);
     let approximately =
-        approximate_pass(&job(&none, 2), &exact(&some), &mut network, search, &(), minimax).err();
+        approximate_pass(&job(&none, 2), &exact(&some), &mut network, search, &OPTIONS, &(), minimax).err();
     for error in [exactly, approximately] {
         assert!(matches!(error, Some(EvalError::NoImages)), "{error:?}");
     }
@@ -507,7 +518,8 @@ fn skipped_images_are_in_no_result_but_the_list() {
     assert_eq!(exact.logits.values(), kept.as_flattened());
 
     let found =
-        approximate_pass(&job(&damaged), &exact, &mut network, search(5.0, 5.0, 5.0), &(), minimax).unwrap();
+        approximate_pass(&job(&damaged), &exact, &mut network, search(5.0, 5.0, 5.0), &OPTIONS, &(), minimax)
+            .unwrap();
     for pass in [&exact, &found.pass] {
         let names: Vec<_> = pass.skipped.iter().map(|skipped| skipped.name.as_str()).collect();
         assert_eq!(names, ["1.png", "4.png", "5.png"]);
@@ -517,72 +529,4 @@ fn skipped_images_are_in_no_result_but_the_list() {
     let damaged = Damaged { images: images(&SEVEN[..2]), skipped: &[0, 1] };
     let error = exact_pass(&job(&damaged), &network, &()).unwrap_err().to_string();
     assert_eq!(error, "none of the 2 images could be decoded; the first is 0.png: cut short");
-}
-
-#[test]
-fn a_batch_that_the_device_cannot_hold_is_an_error_that_names_a_smaller_one() {
-    struct Full;
-
-    impl Forward for Full {
-        fn forward(&self, _: &Tensor) -> ModelResult<Tensor> {
-            let text = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-            Err(candle_core::Error::Msg(text.to_owned()).into())
-        }
-    }
-
-    let images = images(&SEVEN);
-    let weights = Weights::generate(Device::Cpu, |_, _| unreachable!("it has no weights"));
-    let network = Network::build(&weights, &ActivationPolicy::exact(), |_| Ok(Full)).unwrap();
-    for (batch_size, advice) in [(7, "does not hold a batch of 7 images; try 3: "), (1, "of 1 images: ")] {
-        let error = exact_pass(&job(&images, batch_size), &network, &()).unwrap_err();
-        assert!(matches!(error, EvalError::OutOfMemory { .. }), "{error}");
-        assert!(error.to_string().contains(advice), "{error}");
-    }
-}
-
-/// A network that says that memory is full, as a GPU does, when part of the work is done.
-struct Full(Tiny, Arc<AtomicBool>);
-
-impl Forward for Full {
-    fn forward(&self, images: &Tensor) -> ModelResult<Tensor> {
-        let logits = self.0.forward(images)?;
-        match self.1.load(Ordering::Relaxed) {
-            true => Err(candle_core::Error::Msg("CUDNN_STATUS_ALLOC_FAILED".to_owned()).into()),
-            false => Ok(logits),
-        }
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_tried_again_from_the_beginning_with_half_of_the_batch() {
-    let images = images(&SEVEN);
-    let whole = exact_pass(&job(&images, 1), &tiny([1.0; 3], 1.0), &()).unwrap();
-    // Tries a batch of 7, where as many images as `fits` do.
-    let tries = |fits: usize| {
-        let is_full = Arc::new(AtomicBool::new(false));
-        let gains = Arc::new(Mutex::new(([1.0; 3], 1.0)));
-        let network = build_tiny(&gains, |tiny| Full(tiny, is_full.clone()));
-        let mut tried = Vec::new();
-        let pass = with_batches_that_fit(
-            7,
-            |error: &EvalError| Some(error),
-            |error, size| tried.push((error.to_string(), size)),
-            |size| {
-                is_full.store(size > fits, Ordering::Relaxed);
-                let pass = exact_pass(&job(&images, size), &network, &());
-                // Nothing is left of a pass that failed.
-                assert!(network.sites().iter().all(|site| site.take_range() == Default::default()));
-                pass
-            },
-        );
-        (pass, tried)
-    };
-    let (pass, tried) = tries(2);
-    assert_eq!(tried.iter().map(|(_, size)| *size).collect::<Vec<_>>(), [3, 1]);
-    assert!(tried[0].0.contains("does not hold a batch of 7 images; try 3"), "{}", tried[0].0);
-    let pass = pass.unwrap();
-    assert_eq!((pass.labels, pass.logits, pass.sites), (whole.labels, whole.logits, whole.sites));
-    let (pass, tried) = tries(0);
-    assert!(matches!(pass, Err(EvalError::OutOfMemory { batch_size: 1, .. })), "{:?}", pass.err());
-    assert_eq!(tried.len(), 2);
 }

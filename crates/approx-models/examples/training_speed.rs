@@ -6,7 +6,9 @@
 
 use std::time::Instant;
 
-use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, init::initial_weights};
+use approx_models::{
+    ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, init::initial_weights,
+};
 use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
 
@@ -23,10 +25,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (steps, batch) = (number(1, 10)?, number(2, 128)?);
     let policy = match arguments.get(3) {
         None => ActivationPolicy::exact(),
-        Some(alpha) => ActivationPolicy::minimax(alpha.parse::<Alpha>()?, 50.0, 50.0).with_exact_outside(),
+        Some(alpha) => ActivationPolicy::minimax(alpha.parse::<Alpha>()?, 50.0, 50.0),
     };
 
-    let mut network = TrainableNetwork::new(backbone, &initial_weights(backbone, 1)?, &policy)?;
+    let weights = initial_weights(backbone, 1)?;
+    let mut network =
+        TrainableNetwork::build(backbone.graph()?, &weights, &policy, &RunOptions::EXACT_OUTSIDE)?;
     let mut sgd = Sgd::new(0.9, 5e-3, true);
     let images = Tensor::randn(0f32, 1.0, (batch, 3, 32, 32), &Device::Cpu)?;
     let labels: Vec<u16> = (0..batch).map(|i| (i % backbone.classes()) as u16).collect();

@@ -1,22 +1,18 @@
 //! What can go wrong.
 
 use approx_ops::OpError;
+use cnn_graph::{GraphError, Shape};
+use cnn_kernels::KernelError;
 
+use crate::policy::PolicyError;
 use crate::weights::WeightsError;
 
 /// The error of every function that builds or runs a network.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// No such model.
-    #[error("unknown backbone `{name}` for {dataset}; known: {}", known.join(", "))]
-    UnknownBackbone {
-        /// The data set asked for.
-        dataset: String,
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: Vec<&'static str>,
-    },
+    /// The network's definition is not one, or there is no such backbone.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// The weights do not fit the model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -30,42 +26,57 @@ pub enum ModelError {
         /// How many were asked for.
         asked: usize,
     },
-    /// A policy names places that the model does not have.
-    #[error("the policy names `{name}`, but the network has no such {kind}; it has {}", known.join(", "))]
-    UnknownSite {
-        /// The name in the policy.
-        name: String,
-        /// `relu` or `max_pool`.
-        kind: &'static str,
-        /// The sites there are.
-        known: Vec<String>,
-    },
+    /// The policy is not one for this network.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// An activation could not be made or run.
     #[error("{site}: {source}")]
     Site {
         /// The site's name.
         site: String,
         /// What went wrong there.
-        source: OpError,
+        source: Box<OpError>,
     },
-    /// The loss does not seem to depend on a parameter.
-    #[error(
-        "no gradient reaches `{parameter}`: what a network computes between its layers with candle's own operations \
-         must go through `layers::through`, so that it is recorded"
-    )]
-    NoGradient {
-        /// The parameter's name.
-        parameter: String,
+    /// A node that graphs have and the ops do not.
+    #[error("{node}: {reason} cannot be run")]
+    Unsupported {
+        /// The node's name.
+        node: String,
+        /// What it has.
+        reason: String,
     },
-    /// A policy with noise, for a network that is to be trained.
+    /// A value that is to be looked at does not exist.
+    #[error("the network has no value `{name}`, or computes it together with the one behind it")]
+    UnknownValue {
+        /// The name of its node.
+        name: String,
+    },
+    /// A batch of another shape than the network was built for.
+    #[error("the network takes images of shape {expected}, not a batch of shape {found:?}")]
+    InputShape {
+        /// The shape of an image.
+        expected: Shape,
+        /// The shape of the batch.
+        found: Vec<usize>,
+    },
+    /// Noise, for a network that is to be trained.
     #[error("noise is simulated for evaluation only; it has no gradient")]
     NoiseInTraining,
+    /// Under noise, a value outside of its range has no exact function that it could become.
+    #[error("noise is simulated for values within the range; it has no exact function outside of it")]
+    NoiseOutside,
     /// A layer could not be made or run.
     #[error(transparent)]
     Op(#[from] OpError),
     /// candle's own error, such as an input of the wrong shape.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<KernelError> for ModelError {
+    fn from(error: KernelError) -> Self {
+        Self::Op(error.into())
+    }
 }
 
 /// Shorthand for this crate's results.

@@ -12,26 +12,25 @@
 //! N(0, sqrt(2 / fan_in)) is He et al.'s (arXiv 1502.01852, equation 10); U is the default of PyTorch's linear layer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
+use cnn_graph::zoo::Backbone;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
 use crate::error::Result;
-use crate::policy::ActivationPolicy;
-use crate::registry::Backbone;
 use crate::weights::Weights;
 
 /// Random weights for `backbone`. Each tensor depends on `seed` and its own name, and on nothing else.
 ///
 /// ```
-/// use approx_models::{ActivationPolicy, Backbone, initial_weights};
+/// use approx_models::{ActivationPolicy, Backbone, Network, initial_weights};
 ///
 /// let backbone = Backbone::find("cifar10", "resnet20")?;
-/// let network = backbone.build(&initial_weights(backbone, 1)?, &ActivationPolicy::exact())?;
-/// # Ok::<(), approx_models::ModelError>(())
+/// let weights = initial_weights(backbone, 1)?;
+/// let network = Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
@@ -50,17 +49,10 @@ pub fn initial_weights(backbone: &Backbone, seed: u64) -> Result<Weights> {
 /// Names and shapes of all tensors of a backbone.
 ///
 /// # Errors
-/// candle's, where memory ends.
+/// Those of [`Backbone::graph`].
 pub fn tensor_shapes(backbone: &Backbone) -> Result<BTreeMap<String, Vec<usize>>> {
-    let shapes = Arc::new(Mutex::new(BTreeMap::new()));
-    let seen = shapes.clone();
-    // The definition tells what it needs by asking for it.
-    let zeros = Weights::generate(Device::Cpu, move |name, shape| {
-        seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), shape.to_vec());
-        vec![0.0; shape.iter().product()]
-    });
-    backbone.build(&zeros, &ActivationPolicy::exact())?;
-    Ok(std::mem::take(&mut *shapes.lock().unwrap_or_else(PoisonError::into_inner)))
+    let params = backbone.graph()?.params();
+    Ok(params.into_iter().map(|param| (param.name, param.shape)).collect())
 }
 
 /// How the values of a tensor are drawn.
@@ -124,6 +116,7 @@ pub(crate) fn stream(seed: u64, name: &str) -> ChaCha8Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ActivationPolicy, Network};
 
     fn values(weights: &Weights, name: &str, shape: &[usize]) -> Vec<f32> {
         weights.get(name, shape).unwrap().unwrap().flatten_all().unwrap().to_vec1().unwrap()
@@ -189,7 +182,8 @@ mod tests {
     fn every_backbone_of_cifar10_can_be_built_from_random_weights() {
         for backbone in Backbone::all("cifar10") {
             let weights = initial_weights(backbone, 7).unwrap();
-            backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+            let graph = backbone.graph().unwrap();
+            Network::build(graph, &weights, &ActivationPolicy::exact()).unwrap();
         }
     }
 }

@@ -1,87 +1,54 @@
-//! A built model and its sites.
+//! A network, its activations, and their sites.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeSet, HashMap};
 
 use approx_ops::{
-    Activation, Excursions, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, OpError, PoolSpec,
+    Activation, Excursions, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, PoolSpec,
     RangeRecorder, RangeStats, Sketch,
 };
 use candle_core::{Device, Tensor};
+use cnn_graph::ops::{self, Op};
+use cnn_graph::passes::{longest_path, prune};
+use cnn_graph::{Graph, ValueId};
 use rayon::prelude::*;
 
-use crate::builder::NetBuilder;
 use crate::error::{ModelError, Result};
-use crate::policy::{ActivationPolicy, Composition, MaxPoolPolicy, Outside, ReluPolicy};
+use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
+use crate::exec::{Executable, Watched, at};
+use crate::params::ParamReader;
+use crate::policy::{ActivationPolicy, SiteKind, SitePolicy};
+use crate::run_options::{Outside, RunOptions};
 use crate::weights::Weights;
-
-/// Something that turns images into logits.
-pub trait Forward: Send + Sync {
-    /// # Shapes
-    /// `images`: `[N, C, H, W]`; the result `[N, classes]`.
-    ///
-    /// # Errors
-    /// candle's, such as an input of the wrong shape.
-    fn forward(&self, images: &Tensor) -> Result<Tensor>;
-}
-
-impl Forward for Box<dyn Forward> {
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        (**self).forward(images)
-    }
-}
-
-/// Which function a site has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SiteKind {
-    /// A ReLU or what stands for it.
-    Relu,
-    /// A max-pooling or what stands for it.
-    MaxPool,
-}
-
-impl SiteKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Relu => "relu",
-            Self::MaxPool => "max_pool",
-        }
-    }
-}
 
 /// A place in a network where an activation is.
 #[derive(Debug)]
 pub struct Site {
     name: String,
+    value: ValueId,
+    op: SiteOp,
     bound: Option<f64>,
     recorder: RangeRecorder,
-    slot: Slot,
 }
 
-/// What is at a site: shared with the layer there, so that it can be replaced.
-#[derive(Debug, Clone)]
-pub(crate) enum Slot {
-    Relu(Arc<RwLock<ReluFunction>>),
-    MaxPool(PoolSpec, Arc<RwLock<MaxPoolFunction>>),
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum ReluFunction {
-    Plain(Activation),
-    Noisy(NoisyRelu),
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum MaxPoolFunction {
-    Exact,
-    Minimax(MinimaxMaxPool),
-    Noisy(NoisyMaxPool),
+/// What a site computes in the exact network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum SiteOp {
+    Activation(ops::Activation),
+    MaxPool(ops::Pool, PoolSpec),
 }
 
 impl Site {
-    pub(crate) fn new(name: String, recorder: RangeRecorder, slot: Slot) -> Self {
-        Self { name, bound: None, recorder, slot }
+    /// The sites of a graph, in its order.
+    pub(crate) fn all(graph: &Graph) -> Result<Vec<Site>> {
+        let site = |(value, node): (ValueId, &cnn_graph::Node)| {
+            let op = match &node.op {
+                Op::MaxPool(pool) => SiteOp::MaxPool(pool.0, pool_spec(&node.name, pool.0)?),
+                Op::Activation(activation) => SiteOp::Activation(*activation),
+                _ => unreachable!("no other operation is a site"),
+            };
+            Ok(Site { name: node.name.clone(), value, op, bound: None, recorder: RangeRecorder::default() })
+        };
+        graph.sites().map(site).collect()
     }
 
     /// The name in the style of the weights, such as `layer1.0.relu2`.
@@ -91,9 +58,9 @@ impl Site {
 
     /// ReLU or max-pooling.
     pub fn kind(&self) -> SiteKind {
-        match self.slot {
-            Slot::Relu(..) => SiteKind::Relu,
-            Slot::MaxPool(..) => SiteKind::MaxPool,
+        match self.op {
+            SiteOp::Activation(_) => SiteKind::Relu,
+            SiteOp::MaxPool(..) => SiteKind::MaxPool,
         }
     }
 
@@ -106,12 +73,9 @@ impl Site {
     /// are to an output: one of each for ReLU; for max-pooling those of the tournament, 2 and 3 for a window of 2×2, 4
     /// and 8 for one of 3×3.
     pub fn signs(&self) -> (u32, u32) {
-        match &self.slot {
-            Slot::Relu(..) => (1, 1),
-            Slot::MaxPool(spec, _) => {
-                let window = (spec.kernel() * spec.kernel()) as u32;
-                (window.next_power_of_two().ilog2(), window - 1)
-            }
+        match self.op {
+            SiteOp::Activation(_) => (1, 1),
+            SiteOp::MaxPool(pool, _) => pool.signs(),
         }
     }
 
@@ -124,9 +88,7 @@ impl Site {
     pub fn take_excursions(&self) -> Vec<Excursions> {
         self.recorder.take_excursions()
     }
-}
 
-impl Site {
     /// From now on, the distribution of the inputs is sketched, which takes a look at each of them.
     pub fn start_sketch(&self) {
         self.recorder.start_sketch();
@@ -138,10 +100,52 @@ impl Site {
     }
 }
 
+/// The window as the ops take it.
+fn pool_spec(name: &str, pool: ops::Pool) -> Result<PoolSpec> {
+    let unsupported =
+        |reason: &str| ModelError::Unsupported { node: name.to_owned(), reason: reason.to_owned() };
+    let ops::Pool { kernel: [height, width], stride: [rows, columns], padding, ceil_mode } = pool;
+    match padding.as_symmetric() {
+        Some((above, left)) if height == width && rows == columns && above == left => {
+            let spec = PoolSpec::new(height, rows, above).map_err(at(name))?;
+            Ok(spec.with_ceil_mode(ceil_mode))
+        }
+        _ => Err(unsupported("a max-pooling whose window, stride or padding differs by side")),
+    }
+}
+
+/// A value of a network that is looked at: [`Network::watch`].
+#[derive(Debug)]
+pub struct WatchedValue<'a> {
+    /// The name of the node that gives it.
+    pub name: &'a str,
+    recorder: &'a RangeRecorder,
+}
+
+impl WatchedValue<'_> {
+    /// The range of the value since the last call, and forgets it.
+    pub fn take_range(&self) -> RangeStats {
+        self.recorder.take()
+    }
+
+    /// From now on, the distribution of the value is sketched.
+    pub fn start_sketch(&self) {
+        self.recorder.start_sketch();
+    }
+
+    /// The distribution since [`WatchedValue::start_sketch`], which ends; `None` if it was not called.
+    pub fn take_sketch(&self) -> Option<Sketch> {
+        self.recorder.take_sketch()
+    }
+}
+
 /// A network with its weights, its activations and their sites.
+#[derive(Debug)]
 pub struct Network {
-    forward: Box<dyn Forward>,
+    executable: Executable,
+    functions: SiteFunctions,
     sites: Vec<Site>,
+    watched: Watched,
     /// What the last layer adds to the logits.
     noise: Option<Noise>,
     /// How many numbers the weights are.
@@ -158,52 +162,60 @@ const SLICE_INPUT: usize = 16 * 3 * 32 * 32;
 const SMALLEST_SLICE: usize = 4;
 
 impl Network {
-    /// Builds a network from its definition: `define` asks the builder for layers and activations.
+    /// Makes a graph with its weights ready to run.
     ///
     /// ```
-    /// use approx_models::{ActivationPolicy, Forward, Network, Result, Weights, layers};
+    /// use approx_models::{ActivationPolicy, GraphBuilder, Network, Weights};
     /// use candle_core::{DType, Device, Tensor};
     ///
-    /// struct Tiny(layers::Linear, layers::Relu);
-    ///
-    /// impl Forward for Tiny {
-    ///     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-    ///         self.1.forward(&self.0.forward(&images.flatten_from(1)?)?)
-    ///     }
-    /// }
+    /// let mut b = GraphBuilder::new([4]);
+    /// let x = b.input();
+    /// let x = b.linear("fc", x, 10);
+    /// let x = b.relu("relu", x);
+    /// let graph = b.finish(x)?;
     ///
     /// let weights = Weights::generate(Device::Cpu, |_name, shape| vec![1.0; shape.iter().product()]);
-    /// let network = Network::build(&weights, &ActivationPolicy::square(), |b| {
-    ///     Ok(Tiny(b.linear("fc", 4, 10)?, b.relu("relu")))
-    /// })?;
-    /// let logits = network.forward(&Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?)?;
+    /// let network = Network::build(graph, &weights, &ActivationPolicy::square())?;
+    /// let logits = network.forward(&Tensor::ones((1, 4), DType::F32, &Device::Cpu)?)?;
     /// assert_eq!(logits.to_vec2::<f32>()?, [[25.0; 10]]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`](crate::WeightsError::Mismatch) with all tensors that are missing, unused or
-    /// of another shape; [`WeightsError::NotFinite`](crate::WeightsError::NotFinite); those of
-    /// [`Network::set_policy`].
-    pub fn build<M: Forward + 'static>(
-        weights: &Weights,
-        policy: &ActivationPolicy,
-        define: impl FnOnce(&NetBuilder) -> Result<M>,
-    ) -> Result<Self> {
-        let (model, sites, parameters) = NetBuilder::run(weights, define)?;
-        let mut network = Self { forward: Box::new(model), sites, noise: None, parameters };
-        network.set_policy(policy)?;
+    /// of another shape, or [`ModelError::Classes`] if nothing but the number of classes differs;
+    /// [`WeightsError::NotFinite`](crate::WeightsError::NotFinite); those of [`Network::set_policy`].
+    pub fn build(graph: Graph, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
+        let graph = prune(&graph);
+        let mut reader = ParamReader::new(weights);
+        let (sites, parameters) = (Site::all(&graph)?, graph.parameters());
+        let executable = Executable::compile(graph, &mut reader)?;
+        reader.finish(executable.graph())?;
+        let mut network = Self {
+            executable,
+            functions: SiteFunctions::default(),
+            sites,
+            watched: Watched::new(),
+            noise: None,
+            parameters,
+        };
+        network.set_policy(policy, &RunOptions::default())?;
         Ok(network)
+    }
+
+    /// The network's definition.
+    pub fn graph(&self) -> &Graph {
+        self.executable.graph()
     }
 
     /// Replaces all activations by what `policy` says, and keeps the weights.
     ///
     /// # Errors
-    /// [`ModelError::UnknownSite`] if the policy has an exception for a site that there is not; a bound that is
-    /// not positive and finite. The network is then as it was.
-    pub fn set_policy(&mut self, policy: &ActivationPolicy) -> Result<()> {
-        set_policy(&mut self.sites, policy)?;
-        self.noise = policy.noise;
+    /// [`ModelError::Policy`] if the policy has an exception for a site that there is not, or a parabola for a
+    /// max-pooling; [`ModelError::NoiseOutside`]; a bound that is not positive and finite. The network is then as it was.
+    pub fn set_policy(&mut self, policy: &ActivationPolicy, options: &RunOptions) -> Result<()> {
+        self.functions = set_policy(&mut self.sites, policy, options)?;
+        self.noise = options.noise;
         Ok(())
     }
 
@@ -212,26 +224,56 @@ impl Network {
         self.noise
     }
 
+    /// Records the range, and on request the distribution, of the values of these nodes from now on, beside those of the
+    /// sites' inputs, and of no others. An encrypted evaluation must bound more than what activations see: what a
+    /// bootstrap takes, for example.
+    ///
+    /// # Errors
+    /// [`ModelError::UnknownValue`] for a name that no node has, or that of a convolution with a batch norm behind it: the
+    /// two are computed as one.
+    pub fn watch<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
+        let graph = self.executable.graph();
+        let unknown = |name: &str| ModelError::UnknownValue { name: name.to_owned() };
+        let find = |name: &'n str| graph.find(name).ok_or_else(|| unknown(name));
+        let values: BTreeSet<ValueId> = names.into_iter().map(find).collect::<Result<_>>()?;
+        let schedule = crate::exec::Schedule::new(graph, &values);
+        let outputs: BTreeSet<ValueId> = schedule.steps.iter().map(|step| step.output()).collect();
+        if let Some(value) = values.iter().find(|value| **value != graph.input() && !outputs.contains(value))
+        {
+            return Err(unknown(&graph.node(*value).name));
+        }
+        self.executable.keep(&values);
+        self.watched = values.into_iter().map(|value| (value, RangeRecorder::default())).collect();
+        Ok(())
+    }
+
+    /// The values that are watched, in the network's order.
+    pub fn watched(&self) -> impl Iterator<Item = WatchedValue<'_>> {
+        let graph = self.executable.graph();
+        self.watched.iter().map(|(value, recorder)| WatchedValue { name: &graph.node(*value).name, recorder })
+    }
+
     /// The logits of a batch of images. On a CPU, each thread takes a slice of the batch through the whole network
     /// (docs/adr/0009-slices-of-a-batch.md).
     ///
     /// # Shapes
-    /// `images`: `[N, C, H, W]`, normalised; the result `[N, classes]`.
+    /// `images`: `[N, …]` with the shape of the graph's input, normalised; the result `[N, classes]`.
     ///
     /// # Errors
-    /// candle's, such as an input of the wrong shape.
+    /// [`ModelError::InputShape`]; candle's.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        check_input(self.graph(), images)?;
         let count = images.dim(0)?;
         let size = match images.device() {
             Device::Cpu => self.slice(count, images.elem_count() / count.max(1)),
             _ => count,
         };
+        let run = |images: &Tensor| self.executable.forward(images, &self.functions, &self.watched);
         if size >= count {
-            return self.with_noise(self.forward.forward(images)?);
+            return self.with_noise(run(images)?);
         }
-        let forward = |start: usize| -> Result<Tensor> {
-            self.forward.forward(&images.narrow(0, start, size.min(count - start))?)
-        };
+        let forward =
+            |start: usize| -> Result<Tensor> { run(&images.narrow(0, start, size.min(count - start))?) };
         let starts: Vec<usize> = (0..count).step_by(size).collect();
         let logits: Vec<Tensor> = starts.into_par_iter().map(forward).collect::<Result<_>>()?;
         self.with_noise(Tensor::cat(&logits, 0)?)
@@ -256,122 +298,105 @@ impl Network {
         fair.min((SLICE_INPUT / numbers.max(1)).max(1))
     }
 
+    /// The largest sum of `levels` over the sites that a value goes through on its way to the output: with the depth of each
+    /// site's polynomials, the multiplicative depth of the network's activations. Sites side by side count once.
+    pub fn depth(&self, levels: impl Fn(&Site) -> u32) -> u32 {
+        let of_site: HashMap<&str, u32> = self.sites.iter().map(|site| (site.name(), levels(site))).collect();
+        longest_path(self.graph(), |node| of_site.get(node.name.as_str()).copied().unwrap_or(0))
+    }
+
     /// The sites, in an order in which each comes after those that its input depends on.
     pub fn sites(&self) -> &[Site] {
         &self.sites
     }
 }
 
-/// As [`Network::set_policy`].
-pub(crate) fn set_policy(sites: &mut [Site], policy: &ActivationPolicy) -> Result<()> {
-    check_names(sites, SiteKind::Relu, &policy.relu_sites)?;
-    check_names(sites, SiteKind::MaxPool, &policy.max_pool_sites)?;
-    let replacements: Vec<Replacement> =
-        sites.iter().map(|site| Replacement::new(site, policy)).collect::<Result<_>>()?;
-    for (site, replacement) in sites.iter_mut().zip(replacements) {
-        replacement.apply(site);
-    }
-    Ok(())
-}
-
-fn check_names<P>(sites: &[Site], kind: SiteKind, exceptions: &BTreeMap<String, P>) -> Result<()> {
-    let known: Vec<&str> = sites.iter().filter(|s| s.kind() == kind).map(Site::name).collect();
-    match exceptions.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(ModelError::UnknownSite {
-            name: name.clone(),
-            kind: kind.name(),
-            known: known.into_iter().map(str::to_owned).collect(),
-        }),
+/// Fails for a batch of another shape than the graph was made for.
+pub(crate) fn check_input(graph: &Graph, images: &Tensor) -> Result<()> {
+    let expected = graph.input_shape();
+    match images.dims() {
+        [_, image @ ..] if image == expected.dims() => Ok(()),
+        other => Err(ModelError::InputShape { expected: expected.clone(), found: other.to_vec() }),
     }
 }
 
-/// A site's next function, made before any site is changed.
-enum Replacement {
-    Relu(ReluFunction, Option<f64>),
-    MaxPool(MaxPoolFunction, Option<f64>),
-}
-
-impl Replacement {
-    fn new(site: &Site, policy: &ActivationPolicy) -> Result<Self> {
-        let name = site.name();
-        match &site.slot {
-            Slot::Relu(_) => {
-                let exact = |activation| Ok(Self::Relu(ReluFunction::Plain(activation), None));
-                match policy.relu_at(name) {
-                    ReluPolicy::Exact => exact(Activation::RELU),
-                    ReluPolicy::Square => exact(Activation::SQUARE),
-                    ReluPolicy::ReluAq => exact(Activation::RELU_AQ),
-                    ReluPolicy::Minimax { alpha, bound } => Self::relu(name, policy, alpha.into(), bound),
-                    ReluPolicy::Composite { composition, bound } => {
-                        Self::relu(name, policy, composition, bound)
-                    }
-                }
+/// What `policy` says for each site; as [`Network::set_policy`].
+pub(crate) fn set_policy(
+    sites: &mut [Site],
+    policy: &ActivationPolicy,
+    options: &RunOptions,
+) -> Result<SiteFunctions> {
+    policy.check(sites.iter().map(|site| (site.name(), site.kind())))?;
+    if options.noise.is_some() && options.outside == Outside::Exact {
+        return Err(ModelError::NoiseOutside);
+    }
+    let mut functions = SiteFunctions::default();
+    for site in &*sites {
+        let (name, recorder) = (site.name.clone(), site.recorder.clone());
+        let of_site = policy.at(&name, site.kind());
+        match site.op {
+            SiteOp::Activation(activation) => {
+                let function = activation_function(&name, activation, of_site, options)?;
+                functions.insert_activation(site.value, ActivationSite { name, function, recorder });
             }
-            Slot::MaxPool(spec, _) => match policy.max_pool_at(name) {
-                MaxPoolPolicy::Exact => Ok(Self::MaxPool(MaxPoolFunction::Exact, None)),
-                MaxPoolPolicy::Minimax { alpha, bound } => {
-                    Self::max_pool(name, policy, alpha.into(), bound, *spec)
-                }
-                MaxPoolPolicy::Composite { composition, bound } => {
-                    Self::max_pool(name, policy, composition, bound, *spec)
-                }
-            },
+            SiteOp::MaxPool(_, spec) => {
+                let function = max_pool_function(&name, spec, of_site, options)?;
+                functions.insert_max_pool(site.value, MaxPoolSite { name, spec, function, recorder });
+            }
         }
     }
-
-    fn relu(name: &str, policy: &ActivationPolicy, composition: Composition, bound: f64) -> Result<Self> {
-        let sign = composition.sign();
-        let function = match policy.noise {
-            Some(noise) => ReluFunction::Noisy(NoisyRelu::new(sign, bound, noise, name).map_err(at(name))?),
-            None => {
-                let relu = MinimaxRelu::from_composite(sign, bound).map_err(at(name))?;
-                let exact_outside = policy.outside == Outside::Exact;
-                ReluFunction::Plain(if exact_outside { relu.with_exact_outside() } else { relu }.into())
-            }
-        };
-        Ok(Self::Relu(function, Some(bound)))
+    for site in sites {
+        site.bound = policy.at(&site.name, site.kind()).approximation().map(|(_, bound)| bound);
     }
-
-    fn max_pool(
-        name: &str,
-        policy: &ActivationPolicy,
-        composition: Composition,
-        bound: f64,
-        spec: PoolSpec,
-    ) -> Result<Self> {
-        let (sign, epsilon) = (composition.sign(), composition.epsilon());
-        let function = match policy.noise {
-            Some(noise) => {
-                let pool = NoisyMaxPool::new(sign, epsilon, bound, spec, noise, name);
-                MaxPoolFunction::Noisy(pool.map_err(at(name))?)
-            }
-            None => {
-                let pool = MinimaxMaxPool::from_composite(sign, epsilon, bound, spec).map_err(at(name))?;
-                let exact_outside = policy.outside == Outside::Exact;
-                MaxPoolFunction::Minimax(if exact_outside { pool.with_exact_outside() } else { pool })
-            }
-        };
-        Ok(Self::MaxPool(function, Some(bound)))
-    }
-
-    fn apply(self, site: &mut Site) {
-        const POISONED: &str = "nothing panics while it holds the lock";
-        match (self, &site.slot) {
-            (Self::Relu(function, bound), Slot::Relu(slot)) => {
-                *slot.write().expect(POISONED) = function;
-                site.bound = bound;
-            }
-            (Self::MaxPool(function, bound), Slot::MaxPool(_, slot)) => {
-                *slot.write().expect(POISONED) = function;
-                site.bound = bound;
-            }
-            _ => unreachable!("the replacement was made for this site"),
-        }
-    }
+    Ok(functions)
 }
 
-/// Names the site of an op's error.
-pub(crate) fn at(site: &str) -> impl Fn(OpError) -> ModelError {
-    move |source| ModelError::Site { site: site.to_owned(), source }
+/// What stands for an activation.
+fn activation_function(
+    name: &str,
+    activation: ops::Activation,
+    policy: &SitePolicy,
+    options: &RunOptions,
+) -> Result<ActivationFunction> {
+    if activation != ops::Activation::Relu {
+        let reason = format!("the activation {activation}");
+        return Err(ModelError::Unsupported { node: name.to_owned(), reason });
+    }
+    Ok(ActivationFunction::Plain(match policy {
+        SitePolicy::Exact => Activation::RELU,
+        SitePolicy::Square => Activation::SQUARE,
+        SitePolicy::ReluAq => Activation::RELU_AQ,
+        SitePolicy::Minimax { composition, bound } => {
+            let sign = composition.sign();
+            if let Some(noise) = options.noise {
+                let relu = NoisyRelu::new(sign, *bound, noise, name);
+                return Ok(ActivationFunction::Noisy(relu.map_err(at(name))?));
+            }
+            let relu = MinimaxRelu::from_composite(sign, *bound).map_err(at(name))?;
+            match options.outside {
+                Outside::Exact => relu.with_exact_outside().into(),
+                Outside::Undefined => relu.into(),
+            }
+        }
+    }))
+}
+
+/// What stands for a max-pooling.
+fn max_pool_function(
+    name: &str,
+    spec: PoolSpec,
+    policy: &SitePolicy,
+    options: &RunOptions,
+) -> Result<MaxPoolFunction> {
+    let Some((composition, bound)) = policy.approximation() else { return Ok(MaxPoolFunction::Exact) };
+    let (sign, epsilon) = (composition.sign(), composition.epsilon());
+    if let Some(noise) = options.noise {
+        let pool = NoisyMaxPool::new(sign, epsilon, bound, spec, noise, name);
+        return Ok(MaxPoolFunction::Noisy(pool.map_err(at(name))?));
+    }
+    let pool = MinimaxMaxPool::from_composite(sign, epsilon, bound, spec).map_err(at(name))?;
+    Ok(MaxPoolFunction::Minimax(match options.outside {
+        Outside::Exact => pool.with_exact_outside(),
+        Outside::Undefined => pool,
+    }))
 }

@@ -1,228 +1,254 @@
-//! What stands for ReLU and max-pooling.
+//! What stands at the activations of a network.
+//!
+//! An [`ActivationPolicy`] says it for each site: exact, a parabola, or a composition of minimax polynomials on a
+//! range. A [`Composition`] is known by what it is, by the digest of its coefficients, so that a policy can be written
+//! to a file with the polynomials that were not published, and read again by anybody. How a run treats values outside
+//! of the range, and what noise it simulates, is no part of a policy.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`composition`] | [`Composition`]: polynomials with their precision, provenance and digest |
+//! | [`v1`] | reads policies as they were written before compositions had digests |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use approx_ops::Noise;
-use minimax_coeffs::{Alpha, CompositeSign};
+use minimax_coeffs::Alpha;
 use serde::{Deserialize, Serialize};
 
-/// A composition by its precision: a published one, or one from a file of generated tables.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Composition {
-    bits: u8,
-    sign: &'static CompositeSign,
-}
+pub mod composition;
+mod record;
+pub mod v1;
 
-impl Composition {
-    /// A composition with a precision of `bits`. It stays in memory until the program ends, as the published ones
-    /// do, so that policies can be copied.
-    pub fn loaded(bits: u8, sign: CompositeSign) -> Self {
-        Self { bits, sign: Box::leak(Box::new(sign)) }
-    }
+pub use composition::{Composition, CompositionError, CompositionRecord};
 
-    /// The precision of ReLU on `[-1, 1]` in bits, `alpha`.
-    pub fn bits(self) -> u8 {
-        self.bits
-    }
+use record::PolicyRecord;
 
-    /// `2^-alpha`.
-    pub fn epsilon(self) -> f64 {
-        (-f64::from(self.bits)).exp2()
-    }
-
-    /// The polynomials.
-    pub fn sign(self) -> &'static CompositeSign {
-        self.sign
-    }
-}
-
-impl From<Alpha> for Composition {
-    fn from(alpha: Alpha) -> Self {
-        Self { bits: alpha.bits(), sign: CompositeSign::published(alpha) }
-    }
-}
-
-/// What stands for a ReLU.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case")]
-pub enum ReluPolicy {
-    /// `max(x, 0)`.
-    Exact,
-    /// `x (1 + s_alpha(x / bound)) / 2`.
-    Minimax {
-        /// Precision in bits.
-        alpha: Alpha,
-        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
-        bound: f64,
-    },
-    /// As `Minimax`, with a composition that need not be published. It has no name to be serialised by.
-    #[serde(skip)]
-    Composite {
-        /// The polynomials.
-        composition: Composition,
-        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
-        bound: f64,
-    },
-    /// `x²`.
-    Square,
-    /// `x²/8 + x/2 + 1/4`.
-    ReluAq,
-}
-
-/// What stands for a max-pooling.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case")]
-pub enum MaxPoolPolicy {
-    /// The maximum.
-    Exact,
-    /// A tournament of `max_alpha`.
-    Minimax {
-        /// Precision in bits.
-        alpha: Alpha,
-        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
-        bound: f64,
-    },
-    /// As `Minimax`, with a composition that need not be published. It has no name to be serialised by.
-    #[serde(skip)]
-    Composite {
-        /// The polynomials.
-        composition: Composition,
-        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
-        bound: f64,
-    },
-}
-
-/// What stands for ReLU and max-pooling in a whole network, with exceptions by the name of the site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ActivationPolicy {
-    /// For each ReLU that is not in `relu_sites`.
-    pub relu: ReluPolicy,
-    /// For each max-pooling that is not in `max_pool_sites`.
-    pub max_pool: MaxPoolPolicy,
-    /// For single ReLUs.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub relu_sites: BTreeMap<String, ReluPolicy>,
-    /// For single max-poolings.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub max_pool_sites: BTreeMap<String, MaxPoolPolicy>,
-    /// What a value outside its range of approximation becomes.
-    #[serde(default, skip_serializing_if = "Outside::is_undefined")]
-    pub outside: Outside,
-    /// What an encrypted evaluation would add, simulated where something is approximated on a range; it is no property
-    /// of a policy that is kept.
-    #[serde(skip)]
-    pub noise: Option<Noise>,
-}
-
-/// What becomes of a value outside `[-B, B]`. It is counted in either case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Which function a site has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outside {
-    /// Whatever the polynomials give: the run is to fail.
-    #[default]
-    Undefined,
-    /// The exact function of it, so that training can go on.
-    Exact,
+pub enum SiteKind {
+    /// A ReLU or what stands for it.
+    Relu,
+    /// A max-pooling or what stands for it.
+    MaxPool,
 }
 
-impl Outside {
-    fn is_undefined(&self) -> bool {
-        *self == Self::Undefined
+/// What stands at a site.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SitePolicy {
+    /// The function that the network was trained with.
+    Exact,
+    /// `x²` for ReLU.
+    Square,
+    /// `x²/8 + x/2 + 1/4` for ReLU.
+    ReluAq,
+    /// The approximation of Lee et al. (arXiv 2105.10879): `x (1 + s(x / bound)) / 2` for ReLU, and for max-pooling a
+    /// tournament of maxima of two.
+    Minimax {
+        /// The polynomials, `s`.
+        composition: Arc<Composition>,
+        /// `B`: the range of approximation is `[-B, B]`, in units of the input.
+        bound: f64,
+    },
+}
+
+impl SitePolicy {
+    /// An approximation on `[-bound, bound]`.
+    pub fn minimax(composition: &Arc<Composition>, bound: f64) -> Self {
+        Self::Minimax { composition: composition.clone(), bound }
     }
+
+    /// Its name in files.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Square => "square",
+            Self::ReluAq => "relu_aq",
+            Self::Minimax { .. } => "minimax",
+        }
+    }
+
+    /// The composition and the bound; `None` where nothing is approximated on a range.
+    pub fn approximation(&self) -> Option<(&Arc<Composition>, f64)> {
+        match self {
+            Self::Minimax { composition, bound } => Some((composition, *bound)),
+            Self::Exact | Self::Square | Self::ReluAq => None,
+        }
+    }
+
+    /// Whether it can stand at a site of this kind.
+    fn suits(&self, kind: SiteKind) -> bool {
+        match self {
+            Self::Exact | Self::Minimax { .. } => true,
+            Self::Square | Self::ReluAq => kind == SiteKind::Relu,
+        }
+    }
+}
+
+/// What stands at the sites of a whole network: one thing for each kind, and exceptions by the name of the site.
+///
+/// It is serialised with the generated compositions that it uses, each under its digest; published ones are named by
+/// their alpha. Reading checks both.
+///
+/// ```
+/// use approx_models::policy::{ActivationPolicy, SiteKind, SitePolicy};
+/// use minimax_coeffs::Alpha;
+///
+/// let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, 10.0).with_site("relu1", SitePolicy::Exact);
+/// assert_eq!(policy.at("relu1", SiteKind::Relu), &SitePolicy::Exact);
+/// assert_eq!(policy.at("maxpool", SiteKind::MaxPool).approximation().unwrap().1, 10.0);
+/// let text = serde_json::to_string(&policy)?;
+/// assert_eq!(serde_json::from_str::<ActivationPolicy>(&text)?, policy);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "PolicyRecord", into = "PolicyRecord")]
+pub struct ActivationPolicy {
+    /// For each ReLU that is not in `sites`.
+    pub relu: SitePolicy,
+    /// For each max-pooling that is not in `sites`.
+    pub max_pool: SitePolicy,
+    /// For single sites by their name.
+    pub sites: BTreeMap<String, SitePolicy>,
 }
 
 impl ActivationPolicy {
-    /// The same everywhere.
-    pub fn uniform(relu: ReluPolicy, max_pool: MaxPoolPolicy) -> Self {
-        Self {
-            relu,
-            max_pool,
-            relu_sites: BTreeMap::new(),
-            max_pool_sites: BTreeMap::new(),
-            outside: Outside::default(),
-            noise: None,
-        }
+    /// The same at all sites of a kind.
+    pub fn uniform(relu: SitePolicy, max_pool: SitePolicy) -> Self {
+        Self { relu, max_pool, sites: BTreeMap::new() }
     }
 
     /// The network as it was trained.
     pub fn exact() -> Self {
-        Self::uniform(ReluPolicy::Exact, MaxPoolPolicy::Exact)
+        Self::uniform(SitePolicy::Exact, SitePolicy::Exact)
     }
 
-    /// The approximation of Lee et al. (arXiv 2105.10879): ReLU on `[-b_relu, b_relu]`, max-pooling on
-    /// `[-b_max, b_max]`.
+    /// The published approximation: ReLU on `[-b_relu, b_relu]`, max-pooling on `[-b_max, b_max]`.
     pub fn minimax(alpha: Alpha, b_relu: f64, b_max: f64) -> Self {
-        Self::uniform(
-            ReluPolicy::Minimax { alpha, bound: b_relu },
-            MaxPoolPolicy::Minimax { alpha, bound: b_max },
-        )
+        Self::composite(&Composition::published(alpha), b_relu, b_max)
     }
 
     /// As [`ActivationPolicy::minimax`], with any composition.
-    pub fn composite(composition: Composition, b_relu: f64, b_max: f64) -> Self {
-        Self::uniform(
-            ReluPolicy::Composite { composition, bound: b_relu },
-            MaxPoolPolicy::Composite { composition, bound: b_max },
-        )
+    pub fn composite(composition: &Arc<Composition>, b_relu: f64, b_max: f64) -> Self {
+        Self::uniform(SitePolicy::minimax(composition, b_relu), SitePolicy::minimax(composition, b_max))
     }
 
     /// `x²` for ReLU, with the exact max-pooling.
     pub fn square() -> Self {
-        Self::uniform(ReluPolicy::Square, MaxPoolPolicy::Exact)
+        Self::uniform(SitePolicy::Square, SitePolicy::Exact)
     }
 
     /// `x²/8 + x/2 + 1/4` for ReLU, with the exact max-pooling.
     pub fn relu_aq() -> Self {
-        Self::uniform(ReluPolicy::ReluAq, MaxPoolPolicy::Exact)
+        Self::uniform(SitePolicy::ReluAq, SitePolicy::Exact)
     }
 
-    /// The same bounds with another composition: for each ReLU and max-pooling that is approximated on a range.
+    /// The same with an exception for the site called `name`.
     #[must_use]
-    pub fn with_composition(&self, composition: Composition) -> Self {
-        let relu = |policy: &ReluPolicy| match *policy {
-            ReluPolicy::Minimax { bound, .. } | ReluPolicy::Composite { bound, .. } => {
-                ReluPolicy::Composite { composition, bound }
+    pub fn with_site(mut self, name: impl Into<String>, policy: SitePolicy) -> Self {
+        self.sites.insert(name.into(), policy);
+        self
+    }
+
+    /// The same bounds with another composition, wherever something is approximated on a range.
+    #[must_use]
+    pub fn with_composition(mut self, composition: &Arc<Composition>) -> Self {
+        let all = [&mut self.relu, &mut self.max_pool].into_iter().chain(self.sites.values_mut());
+        for policy in all {
+            if let SitePolicy::Minimax { composition: old, .. } = policy {
+                *old = composition.clone();
             }
-            other => other,
-        };
-        let max_pool = |policy: &MaxPoolPolicy| match *policy {
-            MaxPoolPolicy::Minimax { bound, .. } | MaxPoolPolicy::Composite { bound, .. } => {
-                MaxPoolPolicy::Composite { composition, bound }
-            }
-            MaxPoolPolicy::Exact => MaxPoolPolicy::Exact,
-        };
-        let relu_sites = self.relu_sites.iter().map(|(name, policy)| (name.clone(), relu(policy)));
-        let max_pool_sites =
-            self.max_pool_sites.iter().map(|(name, policy)| (name.clone(), max_pool(policy)));
-        Self {
-            relu: relu(&self.relu),
-            max_pool: max_pool(&self.max_pool),
-            relu_sites: relu_sites.collect(),
-            max_pool_sites: max_pool_sites.collect(),
-            outside: self.outside,
-            noise: self.noise,
         }
+        self
     }
 
-    /// The same, but a value outside its range becomes the exact function of it.
-    #[must_use]
-    pub fn with_exact_outside(self) -> Self {
-        Self { outside: Outside::Exact, ..self }
+    /// What stands at the site called `name`, which is of this kind.
+    pub fn at(&self, name: &str, kind: SiteKind) -> &SitePolicy {
+        self.sites.get(name).unwrap_or(match kind {
+            SiteKind::Relu => &self.relu,
+            SiteKind::MaxPool => &self.max_pool,
+        })
     }
 
-    /// The same under noise, or without.
-    #[must_use]
-    pub fn with_noise(self, noise: Option<Noise>) -> Self {
-        Self { noise, ..self }
+    /// The one composition that all approximations of the policy have; `None` if there are none or several.
+    pub fn composition(&self) -> Option<&Arc<Composition>> {
+        let mut all = self.compositions();
+        let first = all.next()?;
+        all.all(|other| other == first).then_some(first)
     }
 
-    /// What stands for the ReLU at `site`.
-    pub fn relu_at(&self, site: &str) -> ReluPolicy {
-        self.relu_sites.get(site).copied().unwrap_or(self.relu)
+    /// The compositions of all approximations, one for each.
+    fn compositions(&self) -> impl Iterator<Item = &Arc<Composition>> {
+        let all = [&self.relu, &self.max_pool].into_iter().chain(self.sites.values());
+        all.filter_map(|policy| policy.approximation().map(|(composition, _)| composition))
     }
 
-    /// What stands for the max-pooling at `site`.
-    pub fn max_pool_at(&self, site: &str) -> MaxPoolPolicy {
-        self.max_pool_sites.get(site).copied().unwrap_or(self.max_pool)
+    /// Checks that the policy is one for a network with these sites.
+    ///
+    /// # Errors
+    /// [`PolicyError::UnknownSite`] for an exception that no site has the name of; [`PolicyError::NotForMaxPool`] for a
+    /// parabola at a max-pooling.
+    pub fn check<'a>(
+        &self,
+        sites: impl Iterator<Item = (&'a str, SiteKind)> + Clone,
+    ) -> Result<(), PolicyError> {
+        if let Some(name) = self.sites.keys().find(|name| sites.clone().all(|(site, _)| site != *name)) {
+            let known = sites.map(|(site, _)| site.to_owned()).collect();
+            return Err(PolicyError::UnknownSite { name: name.clone(), known });
+        }
+        for (site, kind) in sites {
+            let policy = self.at(site, kind);
+            if !policy.suits(kind) {
+                return Err(PolicyError::NotForMaxPool { site: site.to_owned(), method: policy.method() });
+            }
+        }
+        Ok(())
     }
+}
+
+/// Why a policy cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The policy names a place that the network does not have.
+    #[error("the policy names `{name}`, but the network has no such site; it has {}", known.join(", "))]
+    UnknownSite {
+        /// The name in the policy.
+        name: String,
+        /// The sites that there are.
+        known: Vec<String>,
+    },
+    /// A parabola that stands for a max-pooling.
+    #[error("{site}: `{method}` stands for ReLU only; a max-pooling can be `exact` or `minimax`")]
+    NotForMaxPool {
+        /// The max-pooling.
+        site: String,
+        /// [`SitePolicy::method`].
+        method: &'static str,
+    },
+    /// A site's polynomials are named in two ways, or not at all.
+    #[error(
+        "a `minimax` site has either an `alpha`, which names published polynomials, or a `composition`, a digest"
+    )]
+    Name,
+    /// The policy has no polynomials with the digest that a site names.
+    #[error("a site names the composition {digest}, but the policy has no table of this digest")]
+    NoTable {
+        /// As the site has it.
+        digest: String,
+    },
+    /// A table in the policy is not what it claims to be.
+    #[error("composition {digest}: {source}")]
+    Table {
+        /// Under which digest it is in the policy.
+        digest: String,
+        /// What is wrong with it.
+        source: CompositionError,
+    },
+    /// A policy of version 1 names a site both as a ReLU and as a max-pooling, or is no such policy.
+    #[error("not a policy of version 1: {reason}")]
+    Version1 {
+        /// What is wrong with it.
+        reason: String,
+    },
 }

@@ -1,37 +1,44 @@
 //! Networks whose weights can be trained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use approx_ops::RangeStats;
 use candle_core::{Device, Tensor, Var};
+use cnn_graph::Graph;
+use cnn_graph::passes::prune;
 
-use crate::builder::NetBuilder;
-use crate::error::{ModelError, Result};
-use crate::network::{Forward, Site, set_policy};
+use crate::error::Result;
+use crate::exec::Schedule;
+use crate::exec::site::SiteFunctions;
+use crate::network::{Site, check_input, set_policy};
+use crate::params::ParamReader;
 use crate::policy::ActivationPolicy;
-use crate::registry::Backbone;
-use crate::tape::{self, Tape};
+use crate::run_options::RunOptions;
 use crate::weights::Weights;
 
-pub(crate) mod conv;
+mod backward;
+mod conv;
 mod sgd;
+mod steps;
 
 pub use sgd::Sgd;
 
-use conv::Running;
+use crate::error::ModelError;
+use steps::{Options, Trainable};
 
 /// A network that keeps convolution and batch norm apart and knows its gradients.
 ///
-/// It is made from the same definitions as a [`Network`](crate::Network). To evaluate it, build one of those from its
-/// [`state`](Self::state).
+/// It walks the steps of the same graph as a [`Network`](crate::Network), forwards and then backwards
+/// (docs/adr/0052-training-walks-the-graph.md). To evaluate it, build one of those from its [`state`](Self::state).
 ///
 /// ```
-/// use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+/// use approx_models::{ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights};
 /// use candle_core::{DType, Device, Tensor};
 ///
-/// let backbone = Backbone::find("cifar10", "resnet20")?;
+/// let graph = Backbone::find("cifar10", "resnet20")?.graph()?;
 /// let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.01; shape.iter().product()]);
-/// let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact())?;
+/// let (policy, options) = (ActivationPolicy::exact(), RunOptions::default());
+/// let mut network = TrainableNetwork::build(graph, &weights, &policy, &options)?;
 /// let mut sgd = Sgd::new(0.9, 5e-3, true);
 /// let images = Tensor::ones((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
 /// let (report, gradients) = network.gradients(&images, &[3, 5], StepOptions::default())?;
@@ -40,17 +47,11 @@ use conv::Running;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct TrainableNetwork {
-    forward: Box<dyn Forward>,
+    graph: Graph,
+    schedule: Schedule,
+    trainable: Trainable,
+    functions: SiteFunctions,
     sites: Vec<Site>,
-    variables: Variables,
-}
-
-/// What training changes, by name.
-#[derive(Default)]
-pub(crate) struct Variables {
-    pub(crate) parameters: Vec<(String, Var)>,
-    /// By the name of their batch norm.
-    pub(crate) running: Vec<(String, Running)>,
 }
 
 /// What one step is to do besides the cross-entropy.
@@ -107,29 +108,27 @@ pub(crate) fn copy_to_cpu(tensor: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 impl TrainableNetwork {
-    /// Builds `backbone` for training. Copies the weights.
+    /// Makes a graph ready for training. Copies the weights.
     ///
     /// # Errors
-    /// As [`Backbone::build`].
-    pub fn new(backbone: &Backbone, weights: &Weights, policy: &ActivationPolicy) -> Result<Self> {
-        Self::build(weights, policy, |b| backbone.define(b)).map_err(|error| backbone.explain(error))
-    }
-
-    /// Builds a network of your own for training, as [`Network::build`](crate::Network::build).
-    ///
-    /// # Errors
-    /// As [`Network::build`](crate::Network::build).
-    pub fn build<M: Forward + 'static>(
+    /// As [`Network::build`](crate::Network::build); [`ModelError::NoiseInTraining`].
+    pub fn build(
+        graph: Graph,
         weights: &Weights,
         policy: &ActivationPolicy,
-        define: impl FnOnce(&NetBuilder) -> Result<M>,
+        options: &RunOptions,
     ) -> Result<Self> {
-        if policy.noise.is_some() {
+        if options.noise.is_some() {
             return Err(ModelError::NoiseInTraining);
         }
-        let (model, mut sites, variables) = NetBuilder::run_for_training(weights, define)?;
-        set_policy(&mut sites, policy)?;
-        Ok(Self { forward: Box::new(model), sites, variables })
+        let graph = prune(&graph);
+        let schedule = Schedule::new(&graph, &BTreeSet::new());
+        let mut sites = Site::all(&graph)?;
+        let mut reader = ParamReader::new(weights);
+        let trainable = Trainable::read(&graph, &schedule.steps, &mut reader)?;
+        reader.finish(&graph)?;
+        let functions = set_policy(&mut sites, policy, options)?;
+        Ok(Self { graph, schedule, trainable, functions, sites })
     }
 
     /// A forward and backward pass over a batch in training mode. Updates the running means and variances of batch
@@ -139,33 +138,30 @@ impl TrainableNetwork {
     /// `images`: `[N, C, H, W]`, normalised; `labels`: N.
     ///
     /// # Errors
-    /// [`ModelError::NoGradient`] if the definition computes something between its layers that is not recorded; candle's,
-    /// such as an input of the wrong shape or a label that is no class.
+    /// candle's, such as an input of the wrong shape or a label that is no class.
     pub fn gradients(
         &mut self,
         images: &Tensor,
         labels: &[u16],
         options: StepOptions,
     ) -> Result<(StepReport, Gradients)> {
-        let step = tape::Step {
+        check_input(&self.graph, images)?;
+        let options = Options {
             dropout_seed: options.dropout_seed,
             penalty_weight: options.range_penalty / labels.len().max(1) as f32,
         };
-        let parameters = self.variables.parameters.iter().map(|(_, var)| var.id());
-        let (logits, tape) = Tape::record(parameters, step, || self.forward.forward(images))?;
+        let pass =
+            self.trainable.forward(&self.graph, &self.schedule.steps, &self.functions, images, options)?;
         let range = self.sites.iter().map(Site::take_range).fold(RangeStats::default(), RangeStats::merge);
 
+        let logits = pass.output(&self.graph).clone();
         let labels: Vec<u32> = labels.iter().copied().map(u32::from).collect();
         let copy = Var::from_tensor(&logits.detach())?;
         let loss = candle_nn::loss::cross_entropy(&copy, &Tensor::new(labels.as_slice(), copy.device())?)?;
         let of_logits = loss.backward()?.remove(&copy).expect("the loss depends on the logits");
-        let (mut gradients, penalty) = tape.backward(&logits, of_logits)?;
+        let (gradients, penalty) =
+            self.trainable.backward(&self.graph, &self.schedule.steps, &self.functions, pass, of_logits)?;
 
-        let by_name = self.variables.parameters.iter().map(|(name, var)| {
-            let gradient = gradients.remove(&var.id());
-            Ok((name.clone(), gradient.ok_or_else(|| ModelError::NoGradient { parameter: name.clone() })?))
-        });
-        let by_name = by_name.collect::<Result<_>>()?;
         let predictions: Vec<u32> = logits.argmax(1)?.to_vec1()?;
         let report = StepReport {
             loss: loss.to_scalar()?,
@@ -177,7 +173,7 @@ impl TrainableNetwork {
             penalty: penalty as f32,
             out_of_range: range.out_of_range,
         };
-        Ok((report, by_name))
+        Ok((report, Gradients(gradients)))
     }
 
     /// The sites, in an order in which each comes after those that its input depends on.
@@ -192,10 +188,10 @@ impl TrainableNetwork {
     /// candle's, where memory ends.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
-        for (name, var) in &self.variables.parameters {
+        for (name, var) in self.parameters() {
             state.insert(name.clone(), copy_to_cpu(var)?);
         }
-        for (name, running) in &self.variables.running {
+        for (name, running) in self.trainable.running() {
             let [mean, variance] = running.tensors()?;
             state.insert(format!("{name}.running_mean"), mean);
             state.insert(format!("{name}.running_var"), variance);
@@ -204,6 +200,6 @@ impl TrainableNetwork {
     }
 
     pub(crate) fn parameters(&self) -> &[(String, Var)] {
-        &self.variables.parameters
+        self.trainable.parameters()
     }
 }

@@ -21,12 +21,16 @@ pub struct Weights {
 
 /// Gives a tensor's values from its name and shape.
 type Generator = dyn Fn(&str, &[usize]) -> Vec<f32> + Send + Sync;
+/// Gives a tensor's values from its name, or says why not.
+type Reader = dyn Fn(&str) -> Result<Vec<f32>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync;
 
 enum Source {
     Tensors(HashMap<String, Tensor>),
     /// With the name in the file and the shape of each tensor by the name that models request.
     File(WeightsFile, HashMap<String, (String, Vec<usize>)>),
     Generator(Box<Generator>),
+    /// With the shape of each tensor.
+    Reader(Box<Reader>, HashMap<String, Vec<usize>>),
 }
 
 /// Why weights cannot be used.
@@ -76,6 +80,16 @@ pub enum WeightsError {
         origin: String,
         /// What is missing, unused or of another shape.
         mismatch: Mismatch,
+    },
+    /// A tensor of another source cannot be read.
+    #[error("{origin}: `{tensor}`: {source}")]
+    Read {
+        /// Where the weights are from.
+        origin: String,
+        /// The tensor's name.
+        tensor: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// candle could not move or convert a tensor.
     #[error(transparent)]
@@ -200,6 +214,28 @@ impl Weights {
         }
     }
 
+    /// Weights that a function reads by name, one at a time when a network is built: for files of other formats. `shapes`
+    /// are those of all tensors by name; `origin` names the source in errors.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// use approx_models::Weights;
+    /// use candle_core::Device;
+    ///
+    /// let shapes = HashMap::from([("fc.weight".to_owned(), vec![2, 3])]);
+    /// let weights = Weights::from_reader(Device::Cpu, "some.onnx", shapes, |_name| Ok(vec![0.5; 6]));
+    /// assert_eq!(weights.origin(), "some.onnx");
+    /// ```
+    pub fn from_reader(
+        device: Device,
+        origin: impl Into<String>,
+        shapes: HashMap<String, Vec<usize>>,
+        read: impl Fn(&str) -> Result<Vec<f32>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { source: Source::Reader(Box::new(read), shapes), device, origin: origin.into() }
+    }
+
     /// The same on another device.
     ///
     /// # Errors
@@ -213,6 +249,20 @@ impl Weights {
             source => source,
         };
         Ok(Self { source, device: device.clone(), ..self })
+    }
+
+    /// The numbers of the tensor `name` of shape `shape`, in row-major order.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] if there is no such tensor; those of reading it.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let mut mismatch = Mismatch::default();
+        match self.get(name, shape)? {
+            Ok(tensor) => return Ok(tensor.flatten_all()?.to_vec1()?),
+            Err(None) => mismatch.missing.push(name.to_owned()),
+            Err(Some(found)) => mismatch.misshapen.push((name.to_owned(), shape.to_vec(), found)),
+        }
+        Err(WeightsError::Mismatch { origin: self.origin.clone(), mismatch })
     }
 
     /// The device that the tensors are on.
@@ -249,6 +299,19 @@ impl Weights {
                 Some((_, found)) => Ok(Err(Some(found.clone()))),
                 None => Ok(Err(None)),
             },
+            Source::Reader(read, shapes) => match shapes.get(name) {
+                Some(found) if found == shape => {
+                    let values = read(name).map_err(|source| WeightsError::Read {
+                        origin: self.origin.clone(),
+                        tensor: name.to_owned(),
+                        source,
+                    })?;
+                    check_finite(&self.origin, name, &values)?;
+                    Ok(Ok(Tensor::from_vec(values, shape, &self.device)?))
+                }
+                Some(found) => Ok(Err(Some(found.clone()))),
+                None => Ok(Err(None)),
+            },
         }
     }
 
@@ -257,6 +320,7 @@ impl Weights {
         match &self.source {
             Source::Tensors(tensors) => Box::new(tensors.keys().map(String::as_str)),
             Source::File(_, names) => Box::new(names.keys().map(String::as_str)),
+            Source::Reader(_, shapes) => Box::new(shapes.keys().map(String::as_str)),
             Source::Generator(_) => Box::new(std::iter::empty()),
         }
     }

@@ -1,6 +1,8 @@
 //! Training keeps its memory. In a process of its own, where no other test takes any.
 
-use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, initial_weights};
+use approx_models::{
+    ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, initial_weights,
+};
 use candle_core::{Device, Tensor};
 
 /// Bytes of this process that are in memory, where the system tells.
@@ -18,7 +20,13 @@ fn memory_does_not_grow_over_500_steps() {
     }
     let backbone = Backbone::find("cifar10", "resnet20").unwrap();
     let weights = initial_weights(backbone, 1).unwrap();
-    let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact()).unwrap();
+    let mut network = TrainableNetwork::build(
+        backbone.graph().unwrap(),
+        &weights,
+        &ActivationPolicy::exact(),
+        &RunOptions::default(),
+    )
+    .unwrap();
     let mut sgd = Sgd::new(0.9, 5e-4, true);
     let images = Tensor::randn(0f32, 1.0, (2, 3, 32, 32), &Device::Cpu).unwrap();
     let mut early = 0;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use approx_models::{ActivationPolicy, Backbone, ModelError, Weights};
+use approx_models::{ActivationPolicy, Backbone, ModelError, Network, Weights};
 use candle_core::{DType, Device, Tensor};
 
 /// One of each architecture, but ImageNet's VGG, which has the same convolutions and large linear layers.
@@ -27,7 +27,8 @@ fn generated() -> Weights {
 }
 
 fn logits(backbone: Backbone, size: usize) -> approx_models::Result<Tensor> {
-    let network = backbone.build(&generated(), &ActivationPolicy::exact())?;
+    let graph = backbone.with_image_size([size, size]).graph()?;
+    let network = Network::build(graph, &generated(), &ActivationPolicy::exact())?;
     network.forward(&Tensor::ones((2, 3, size, size), DType::F32, &Device::Cpu)?)
 }
 
@@ -73,7 +74,7 @@ fn weights_for_other_classes_are_an_error_with_both_numbers() {
     let backbone = Backbone::find("cifar10", "resnet20").unwrap();
     let build = |classes, without, asked| {
         let asked = backbone.with_classes(NonZeroUsize::new(asked).unwrap());
-        asked.build(&resnet20(classes, without), &ActivationPolicy::exact()).map(|_| ())
+        Network::build(asked.graph()?, &resnet20(classes, without), &ActivationPolicy::exact()).map(|_| ())
     };
     build(100, "", 100).unwrap();
     let error = build(100, "", 10).unwrap_err();

@@ -1,13 +1,16 @@
 //! Every backbone against the original PyTorch code: names, shapes, exact and approximate logits, on each device.
 
 mod common;
-#[path = "../../approx-ops/tests/devices/mod.rs"]
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
-use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use approx_models::{
+    ActivationPolicy, Backbone, Composition, ModelError, Network, Outside, RunOptions, SiteKind, SitePolicy,
+    Weights,
+};
+use approx_ops::Noise;
 use candle_core::{Device, Tensor};
 use common::hashed;
 use devices::devices;
@@ -47,6 +50,14 @@ impl Approximate {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn build(
+    backbone: &Backbone,
+    weights: &Weights,
+    policy: &ActivationPolicy,
+) -> approx_models::Result<Network> {
+    Network::build(backbone.graph()?, weights, policy)
 }
 
 fn all_backbones() -> impl Iterator<Item = &'static Backbone> {
@@ -120,10 +131,12 @@ fn every_backbone_agrees_on(device: &Device) {
     for backbone in all_backbones() {
         let name = format!("{}/{}", backbone.dataset(), backbone.name());
         let golden = golden(backbone);
+        let size = [golden.input_shape[2], golden.input_shape[3]];
+        let backbone = &backbone.with_image_size(size);
         let pixels = hashed("input", &golden.input_shape, "");
         let images = Tensor::from_vec(pixels, golden.input_shape, device).unwrap();
         let weights = hashed_weights_on(backbone, device.clone());
-        let mut network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+        let mut network = build(backbone, &weights, &ActivationPolicy::exact()).unwrap();
         let exact = compare(&network, &images, &golden.exact, &golden.exact_argmax);
         assert!(exact < 1e-4, "{name}: exact logits differ by {exact:e}");
         for (kind, expected) in
@@ -136,7 +149,7 @@ fn every_backbone_agrees_on(device: &Device) {
 
         let mut worst = 0f64;
         for approximate in &golden.approx {
-            network.set_policy(&approximate.policy()).unwrap();
+            network.set_policy(&approximate.policy(), &RunOptions::default()).unwrap();
             let difference = compare(&network, &images, &approximate.logits, &approximate.argmax);
             let what = format!("{name} {:?} {:?}", approximate.alpha, approximate.method);
             assert!(difference < 1e-3, "{what}: logits differ by {difference:e}");
@@ -153,15 +166,8 @@ fn every_backbone_agrees_on(device: &Device) {
 #[test]
 fn parameter_names_and_shapes_are_the_originals() {
     for backbone in all_backbones() {
-        let requested = Arc::new(Mutex::new(BTreeMap::new()));
-        let log = requested.clone();
-        let weights = Weights::generate(Device::Cpu, move |name, shape| {
-            log.lock().unwrap().insert(name.to_owned(), shape.to_vec());
-            vec![1.0; shape.iter().product()]
-        });
-        backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
-        let requested = requested.lock().unwrap().clone();
-
+        let params = backbone.graph().unwrap().params().into_iter();
+        let requested: BTreeMap<_, _> = params.map(|param| (param.name, param.shape)).collect();
         let mut original = golden_state_dict(backbone);
         let is_parameter = |name: &str| !name.contains("running_");
         let parameters: usize = original
@@ -178,35 +184,40 @@ fn parameter_names_and_shapes_are_the_originals() {
 #[test]
 fn a_refused_policy_changes_nothing() {
     let backbone = Backbone::find("cifar10", "resnet20").unwrap();
-    let mut network = backbone
-        .build(&hashed_weights(backbone), &ActivationPolicy::minimax(Alpha::MAX, 50.0, 50.0))
-        .unwrap();
-    assert!(network.set_policy(&ActivationPolicy::minimax(Alpha::MIN, f64::NAN, 50.0)).is_err());
+    let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, 50.0);
+    let mut network = build(backbone, &hashed_weights(backbone), &policy).unwrap();
+    let set = |network: &mut Network, policy, options| network.set_policy(&policy, &options);
+    let minimax = |bound| ActivationPolicy::minimax(Alpha::MIN, bound, 50.0);
+    assert!(set(&mut network, minimax(f64::NAN), RunOptions::default()).is_err());
+    let elsewhere = minimax(40.0).with_site("layer9.relu", SitePolicy::Exact);
+    assert!(set(&mut network, elsewhere, RunOptions::default()).is_err());
+    let noisy_outside = RunOptions { noise: Some(Noise::of_bits(20.0, 1)), outside: Outside::Exact };
+    let error = set(&mut network, minimax(40.0), noisy_outside).unwrap_err();
+    assert!(matches!(error, ModelError::NoiseOutside), "{error}");
     assert!(network.sites().iter().all(|site| site.bound() == Some(50.0)));
 }
 
 #[test]
 fn sites_can_differ_by_name() {
     let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
-    let mut policy: ActivationPolicy = serde_json::from_str(
-        r#"{"relu": {"method": "exact"}, "max_pool": {"method": "exact"},
-            "relu_sites": {"features.2": {"method": "minimax", "alpha": 10, "bound": 15.0}},
-            "max_pool_sites": {"features.3": {"method": "minimax", "alpha": 7, "bound": 9.0}}}"#,
-    )
-    .unwrap();
-    let network = backbone.build(&hashed_weights(backbone), &policy).unwrap();
+    let at = |bits, bound| SitePolicy::minimax(&Composition::published(Alpha::new(bits).unwrap()), bound);
+    let policy =
+        ActivationPolicy::exact().with_site("features.2", at(10, 15.0)).with_site("features.3", at(7, 9.0));
+    let network = build(backbone, &hashed_weights(backbone), &policy).unwrap();
     let bounds: Vec<_> = network.sites().iter().filter_map(|s| Some((s.name(), s.bound()?))).collect();
     assert_eq!(bounds, [("features.2", 15.0), ("features.3", 9.0)]);
-
-    policy.relu_sites.insert("features.3".to_owned(), policy.relu);
-    let error = backbone.build(&hashed_weights(backbone), &policy).err().unwrap().to_string();
-    assert!(error.contains("`features.3`, but the network has no such relu; it has features.2, "), "{error}");
-    assert!(
-        serde_json::from_str::<ActivationPolicy>(
-            r#"{"relu": {"method": "minimax", "alpha": 3, "bound": 1}, "max_pool": {"method": "exact"}}"#
-        )
-        .is_err()
-    );
+    let error = |policy: &ActivationPolicy| {
+        build(backbone, &hashed_weights(backbone), policy).err().unwrap().to_string()
+    };
+    let text = error(&policy.clone().with_site("features.9", SitePolicy::Exact));
+    assert!(text.contains("`features.9`, but the network has no such site; it has features.2, "), "{text}");
+    // A parabola is no maximum: at a site, and for all.
+    for (policy, method) in [(SitePolicy::Square, "square"), (SitePolicy::ReluAq, "relu_aq")] {
+        let text = error(&ActivationPolicy::exact().with_site("features.7", policy.clone()));
+        assert!(text.starts_with(&format!("features.7: `{method}` stands for ReLU only")), "{text}");
+        let text = error(&ActivationPolicy::uniform(SitePolicy::Exact, policy));
+        assert!(text.starts_with(&format!("features.3: `{method}` stands for ReLU only")), "{text}");
+    }
 }
 
 #[test]
@@ -215,6 +226,6 @@ fn unknown_backbones_and_bad_bounds_are_named() {
     assert!(error.starts_with("unknown backbone `resnet18` for cifar10; known: resnet20, "), "{error}");
     let backbone = Backbone::find("cifar10", "vgg11bn").unwrap();
     let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, -1.0);
-    let error = backbone.build(&hashed_weights(backbone), &policy).err().unwrap().to_string();
+    let error = build(backbone, &hashed_weights(backbone), &policy).err().unwrap().to_string();
     assert!(error.starts_with("features.3: the bound of the approximation range is -1.0,"), "{error}");
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use approx_models::{ActivationPolicy, Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+use approx_models::{ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights};
 use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
 use serde::Deserialize;
 
 mod common;
-#[path = "../../approx-ops/tests/devices/mod.rs"]
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 #[derive(Deserialize)]
@@ -69,12 +69,17 @@ fn a_step_changes_the_weights_on(device: &Device) {
         let golden: Golden = serde_json::from_str(golden).unwrap();
         let Policy { alpha, b_relu, b_max } = golden.policy;
         let policy = alpha.map_or(ActivationPolicy::exact(), |alpha| {
-            ActivationPolicy::minimax(alpha, b_relu.unwrap(), b_max.unwrap()).with_exact_outside()
+            ActivationPolicy::minimax(alpha, b_relu.unwrap(), b_max.unwrap())
         });
         let what = format!("{backbone}, alpha {alpha:?}");
         let backbone = Backbone::find("cifar10", backbone).unwrap();
-        let mut network =
-            TrainableNetwork::new(backbone, &Weights::generate(device.clone(), hashed), &policy).unwrap();
+        let mut network = TrainableNetwork::build(
+            backbone.graph().unwrap(),
+            &Weights::generate(device.clone(), hashed),
+            &policy,
+            &RunOptions::EXACT_OUTSIDE,
+        )
+        .unwrap();
         let mut sgd = Sgd::new(golden.momentum, golden.weight_decay, true);
         let labels: Vec<u16> = (0..golden.images as u16).map(|i| i % 10).collect();
         let step = network.gradients(&images(golden.images, device), &labels, StepOptions::default());
@@ -125,7 +130,13 @@ fn every_backbone_learns_a_batch_in_20_steps() {
     const LR: f64 = 3e-3;
     for backbone in Backbone::all("cifar10") {
         let weights = Weights::generate(Device::Cpu, hashed);
-        let mut network = TrainableNetwork::new(backbone, &weights, &ActivationPolicy::exact()).unwrap();
+        let mut network = TrainableNetwork::build(
+            backbone.graph().unwrap(),
+            &weights,
+            &ActivationPolicy::exact(),
+            &RunOptions::default(),
+        )
+        .unwrap();
         let mut sgd = Sgd::new(0.9, 5e-4, true);
         let (images, labels) = (images(8, &Device::Cpu), [0, 1, 2, 3, 4, 5, 6, 7]);
         let mut losses = Vec::new();

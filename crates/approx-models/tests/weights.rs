@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use approx_models::{ActivationPolicy, Backbone, Forward, Network, Result, Weights, layers};
+use approx_models::{ActivationPolicy, Backbone, GraphBuilder, Network, Result, Weights};
 use candle_core::{DType, Device, Tensor};
 use common::hashed;
 
@@ -17,20 +17,20 @@ fn load_error(path: PathBuf) -> String {
     Weights::load(path, &Device::Cpu).err().expect("an error").to_string()
 }
 
-struct Linear(layers::Linear);
-
-impl Forward for Linear {
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.0.forward(images)
-    }
+/// A linear layer from 3 numbers to 2. Weights may have a part `aux` that it does not use.
+fn linear(weights: &Weights) -> Result<Network> {
+    let mut b = GraphBuilder::new([3]);
+    b.ignore("aux");
+    let x = b.input();
+    let x = b.linear("fc", x, 2);
+    Network::build(b.finish(x)?, weights, &ActivationPolicy::exact())
 }
 
 #[test]
 fn pytorch_files_are_read() {
     for name in ["state_dict.pt", "checkpoint.pt", "half.pt", "legacy.pth"] {
         let weights = Weights::load(fixture(name), &Device::Cpu).unwrap();
-        let network =
-            Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)));
+        let network = linear(&weights);
         let xs = Tensor::new(&[[1f32, 10.0, 100.0]], &Device::Cpu).unwrap();
         let ys = network.unwrap().forward(&xs).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(ys, [[210.5, 542.5]], "{name}");
@@ -40,7 +40,7 @@ fn pytorch_files_are_read() {
 #[test]
 fn views_into_another_tensor_are_read() {
     let weights = Weights::load(fixture("view.pt"), &Device::Cpu).unwrap();
-    let network = Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)));
+    let network = linear(&weights);
     let xs = Tensor::new(&[[1f32, 10.0, 100.0]], &Device::Cpu).unwrap();
     // fc.weight is 2 to 7, fc.bias 0 and 1.
     assert_eq!(network.unwrap().forward(&xs).unwrap().to_vec2::<f32>().unwrap(), [[432.0, 766.0]]);
@@ -50,7 +50,7 @@ fn views_into_another_tensor_are_read() {
 fn values_that_are_not_finite_are_refused_when_the_network_is_built() {
     let build = |file: &str| {
         let weights = Weights::load(fixture(file), &Device::Cpu).unwrap();
-        Network::build(&weights, &ActivationPolicy::exact(), |b| Ok(Linear(b.linear("fc", 3, 2)?)))
+        linear(&weights)
     };
     let error = build("nan.pt").err().unwrap().to_string();
     assert!(error.ends_with("nan.pt: `fc.bias` has the value NaN at index 1"), "{error}");
@@ -65,10 +65,7 @@ fn ignored_parts_may_be_there_or_not() {
     let build = |tensors: &[(&str, Tensor)]| {
         let tensors = tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
         let weights = Weights::from_tensors(tensors, &Device::Cpu, "w".to_owned()).unwrap();
-        Network::build(&weights, &ActivationPolicy::exact(), |b| {
-            b.ignore("aux");
-            Ok(Linear(b.linear("fc", 3, 2)?))
-        })
+        linear(&weights)
     };
     assert!(build(&fc).is_ok());
     assert!(build(&[&fc[..], &aux[..1]].concat()).is_ok());
@@ -124,8 +121,8 @@ fn tensors_of(name: &str) -> HashMap<String, Tensor> {
 
 fn build_error(backbone: &str, tensors: HashMap<String, Tensor>) -> String {
     let weights = Weights::from_tensors(tensors, &Device::Cpu, "some.pt".to_owned()).unwrap();
-    let backbone = Backbone::find("cifar10", backbone).unwrap();
-    backbone.build(&weights, &ActivationPolicy::exact()).err().expect("an error").to_string()
+    let graph = Backbone::find("cifar10", backbone).unwrap().graph().unwrap();
+    Network::build(graph, &weights, &ActivationPolicy::exact()).expect_err("an error").to_string()
 }
 
 #[test]

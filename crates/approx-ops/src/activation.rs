@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use cnn_kernels::{Epilogue, RangeStats};
 use minimax_coeffs::{ActivationFunction, CompositeSign, Smooth, SmoothApproximation};
 
 use crate::cpu::composite::Composite;
@@ -10,7 +11,7 @@ use crate::cpu::exact::Exact;
 use crate::cpu::{piecewise, smooth};
 use crate::elementwise::Function;
 use crate::error::{OpError, Result, check_bound};
-use crate::range::RangeRecorder;
+use crate::range::{RangePenalty, RangeRecorder};
 use crate::relu::MinimaxRelu;
 
 /// The type that a composite polynomial is evaluated in. What goes in and comes out is float32 in any case.
@@ -24,8 +25,8 @@ pub enum Precision {
     Double,
 }
 
-/// One of the functions that can stand for ReLU, to apply by itself or as the end of a convolution
-/// ([`PackedConv2d::forward_activated`](crate::PackedConv2d::forward_activated)).
+/// One of the functions that can stand for ReLU, to apply by itself or, as an [`ActivationEpilogue`], at the end of a
+/// convolution or a batch norm.
 #[derive(Debug, Clone)]
 pub struct Activation(pub(crate) Function);
 
@@ -110,7 +111,7 @@ impl Activation {
     /// Any; the output has the input's.
     ///
     /// # Errors
-    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         self.0.apply(xs, recorder)
     }
@@ -123,7 +124,7 @@ impl Activation {
     /// `xs`: `[N, C, …]`, contiguous; `affine`: `[C]` or `[2, C]`; `addend`: as `xs`.
     ///
     /// # Errors
-    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own: for other shapes or strides, or where
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own: for other shapes or strides, or where
     /// `addend` is in the same memory as `xs`.
     pub fn apply_in_place(
         &self,
@@ -146,6 +147,16 @@ impl Activation {
         Ok(self.0.gradient(xs, gradient)?)
     }
 
+    /// This function at the end of a kernel, which records the range of the function's inputs.
+    pub fn recorded_by<'a>(&'a self, recorder: &'a RangeRecorder) -> ActivationEpilogue<'a> {
+        ActivationEpilogue { activation: self, recorder: Some(recorder), penalty: None }
+    }
+
+    /// This function at the end of a kernel, for the way back, on which the inputs may have a penalty.
+    pub fn penalised_by(&self, penalty: Option<RangePenalty>) -> ActivationEpilogue<'_> {
+        ActivationEpilogue { activation: self, recorder: None, penalty }
+    }
+
     /// `B`, if this is an approximation on `[-B, B]`.
     pub fn bound(&self) -> Option<f32> {
         self.0.is_bounded().then(|| self.0.bound())
@@ -155,5 +166,50 @@ impl Activation {
 impl From<MinimaxRelu> for Activation {
     fn from(relu: MinimaxRelu) -> Self {
         Activation(relu.into_function())
+    }
+}
+
+/// An [`Activation`] at the end of a kernel: [`Activation::recorded_by`], [`Activation::penalised_by`].
+#[derive(Debug, Clone, Copy)]
+pub struct ActivationEpilogue<'a> {
+    activation: &'a Activation,
+    recorder: Option<&'a RangeRecorder>,
+    penalty: Option<RangePenalty>,
+}
+
+impl Epilogue for ActivationEpilogue<'_> {
+    fn apply_in_place(&self, values: &mut [f32]) -> RangeStats {
+        self.activation.0.apply_in_place(values)
+    }
+
+    fn gradient_in_place(&self, inputs: &[f32], gradients: &mut [f32]) -> f64 {
+        self.activation.0.gradient_in_place(inputs, gradients);
+        self.penalty.map_or(0.0, |penalty| penalty.add_gradient(inputs, gradients))
+    }
+
+    fn record(&self, range: RangeStats) {
+        if let Some(recorder) = self.recorder {
+            recorder.record(range);
+        }
+    }
+
+    fn apply_affine(&self, xs: &Tensor, affine: &Tensor, addend: Option<&Tensor>) -> cnn_kernels::Result<()> {
+        Ok(self.activation.apply_in_place(xs, affine, addend, self.recorder)?)
+    }
+
+    fn affine_gradient(
+        &self,
+        xs: &Tensor,
+        affine: &Tensor,
+        addend: Option<&Tensor>,
+        gradients: &Tensor,
+    ) -> cnn_kernels::Result<(Tensor, f64)> {
+        let zs = xs.copy()?;
+        Activation::IDENTITY.apply_in_place(&zs, affine, addend, None)?;
+        let gradient = self.activation.gradient(&zs, gradients)?;
+        Ok(match self.penalty {
+            Some(penalty) => penalty.add_gradient_to(&zs, &gradient)?,
+            None => (gradient, 0.0),
+        })
     }
 }

@@ -3,76 +3,21 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, InplaceOp3, Layout, Shape, Tensor};
+use cnn_kernels::tensor::{dense_channels_last, for_device};
+use cnn_kernels::{RangeStats, check_dtype, cpu};
 use rayon::prelude::*;
 
 use crate::cpu::composite::Composite;
 use crate::cpu::exact::Exact;
+use crate::cpu::map;
 use crate::cpu::piecewise::Piecewise;
 use crate::cpu::smooth::Smooth;
-use crate::cpu::{self, map};
 #[cfg(feature = "cuda")]
 use crate::cuda::activation::{self, Affine};
-use crate::error::{Result, check_dtype};
+use crate::error::Result;
 #[cfg(feature = "cuda")]
 use crate::kernels::CompositeParams;
-use crate::range::{RangeRecorder, RangeStats};
-
-/// The sum of two tensors; on the CPU, on all threads.
-///
-/// # Shapes
-/// `xs` and `ys` have the same, and so has the result, on the CPU in the memory order of `xs`.
-///
-/// # Errors
-/// [`OpError::UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own for other shapes.
-pub fn add(xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
-    check_dtype("add", xs.dtype())?;
-    check_dtype("add", ys.dtype())?;
-    if xs.shape() != ys.shape() {
-        let (lhs, rhs) = (xs.shape().clone(), ys.shape().clone());
-        return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "add" }.into());
-    }
-    if !xs.device().is_cpu() {
-        return Ok((xs.contiguous()? + ys.contiguous()?)?);
-    }
-    match dense_channels_last(xs)? {
-        Some(dense) => Ok(dense.apply_op2_no_bwd(&ys.permute((0, 2, 3, 1))?, &Add)?.permute((0, 3, 1, 2))?),
-        None => Ok(xs.apply_op2_no_bwd(ys, &Add)?),
-    }
-}
-
-/// A channels-last image as `[N, H, W, C]`, so that it can stay so without a copy.
-pub(crate) fn dense_channels_last(xs: &Tensor) -> Result<Option<Tensor>> {
-    if xs.rank() != 4 || xs.is_contiguous() {
-        return Ok(None);
-    }
-    Ok(Some(xs.permute((0, 2, 3, 1))?).filter(Tensor::is_contiguous))
-}
-
-/// What an op takes: kernels on a GPU want contiguous tensors.
-pub(crate) fn for_device(xs: &Tensor) -> candle_core::Result<Tensor> {
-    if xs.device().is_cpu() { Ok(xs.clone()) } else { xs.contiguous() }
-}
-
-struct Add;
-
-impl CustomOp2 for Add {
-    fn name(&self) -> &'static str {
-        "add"
-    }
-
-    fn cpu_fwd(
-        &self,
-        xs: &CpuStorage,
-        xs_layout: &Layout,
-        ys: &CpuStorage,
-        ys_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let xs = cpu::dense(cpu::as_f32(xs)?, xs_layout);
-        let ys = cpu::dense(cpu::as_f32(ys)?, ys_layout);
-        let sum = xs.par_iter().with_min_len(1 << 14).zip(&*ys).map(|(x, y)| x + y).collect();
-        Ok((CpuStorage::F32(sum), xs_layout.shape().clone()))
-    }
-}
+use crate::range::RangeRecorder;
 
 /// Which function.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use candle_core::DType;
+use cnn_kernels::KernelError;
 use minimax_coeffs::ActivationFunction;
 
 /// The error of every function in this crate.
@@ -33,14 +33,6 @@ pub enum OpError {
         /// Rows and columns added at each side.
         padding: usize,
     },
-    /// The input is not float32.
-    #[error("{op} takes float32 tensors, not {dtype:?}")]
-    UnsupportedDType {
-        /// The op's name.
-        op: &'static str,
-        /// What it was given.
-        dtype: DType,
-    },
     /// An image smaller than the pooling window.
     #[error(
         "max-pooling with kernel {kernel} and padding {padding} has no window in an image of {height}×{width}"
@@ -54,21 +46,6 @@ pub enum OpError {
         height: usize,
         /// The image's width.
         width: usize,
-    },
-    /// An input that a convolution does not take.
-    #[error(
-        "a convolution of {inputs} channels with kernel {}×{} and padding {}×{} does not take an input of {shape:?}",
-        kernel.0, kernel.1, padding.0, padding.1
-    )]
-    ConvInput {
-        /// `[N, C, H, W]` of the input.
-        shape: Vec<usize>,
-        /// Channels that it takes.
-        inputs: usize,
-        /// Height and width of the kernel.
-        kernel: (usize, usize),
-        /// Rows and columns added at each side.
-        padding: (usize, usize),
     },
     /// A composition that does not fit into what a CUDA kernel can be given.
     #[error("a composition of {components} components; on CUDA there can be {limit}, of degree 63 at most")]
@@ -98,14 +75,9 @@ pub enum OpError {
         /// How many there can be.
         limit: usize,
     },
-    /// Instructions that this processor does not have.
-    #[error("this processor has no {requested}; it has {}", available.join(", "))]
-    UnsupportedSimd {
-        /// The level asked for.
-        requested: String,
-        /// Those that there are.
-        available: Vec<String>,
-    },
+    /// The error of a general kernel: an input that is not float32, for example.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// candle's own error: a wrong shape, a device without this op.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -119,7 +91,7 @@ pub type Result<T, E = OpError> = std::result::Result<T, E>;
 impl From<OpError> for candle_core::Error {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Candle(error) => error,
+            OpError::Candle(error) | OpError::Kernel(KernelError::Candle(error)) => error,
             error => candle_core::Error::wrap(error),
         }
     }
@@ -135,10 +107,13 @@ pub(crate) fn check_bound(bound: f64) -> Result<f32> {
     }
 }
 
-/// Refuses a tensor that is not float32.
-pub(crate) fn check_dtype(op: &'static str, dtype: DType) -> Result<()> {
-    match dtype {
-        DType::F32 => Ok(()),
-        dtype => Err(OpError::UnsupportedDType { op, dtype }),
+/// An error that passes through a kernel, whose epilogue is one of this crate's functions.
+impl From<OpError> for KernelError {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Kernel(error) => error,
+            OpError::Candle(error) => error.into(),
+            error => KernelError::Epilogue(Box::new(error)),
+        }
     }
 }

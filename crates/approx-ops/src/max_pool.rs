@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use cnn_kernels::check_dtype;
+use cnn_kernels::cpu::{as_f32, dense};
+use cnn_kernels::tensor::for_device;
 use minimax_coeffs::{Alpha, CompositeSign};
 
 use crate::activation::Precision;
 use crate::cpu::composite::Composite;
 use crate::cpu::pool::{Max, Pooling};
-use crate::cpu::{as_f32, dense};
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::elementwise::for_device;
-use crate::error::{OpError, Result, check_bound, check_dtype};
+use crate::error::{OpError, Result, check_bound};
 #[cfg(feature = "cuda")]
 use crate::kernels::{CompositeParams, Maximum, Planes};
 use crate::range::RangeRecorder;
@@ -92,7 +93,7 @@ impl PoolSpec {
 /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
 ///
 /// # Errors
-/// [`OpError::UnsupportedDType`], [`OpError::EmptyPool`], or candle's own for another rank.
+/// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`OpError::EmptyPool`], or candle's own for another rank.
 pub fn max_pool(xs: &Tensor, spec: &PoolSpec, recorder: &RangeRecorder) -> Result<Tensor> {
     Kind::Exact.apply(xs, *spec, f32::MAX, recorder)
 }
@@ -172,7 +173,7 @@ impl MinimaxMaxPool {
     /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
     ///
     /// # Errors
-    /// [`OpError::UnsupportedDType`], [`OpError::EmptyPool`], or candle's own for another rank.
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`OpError::EmptyPool`], or candle's own for another rank.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         self.kind().apply(xs, self.spec, self.bound, recorder)
     }

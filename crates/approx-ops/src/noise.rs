@@ -22,6 +22,8 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use cnn_kernels::tensor::dense_channels_last;
+use cnn_kernels::{RangeStats, SimdLevel, check_dtype};
 use minimax_coeffs::noise::NoisyComponent;
 use minimax_coeffs::{CompositeSign, NestedForm};
 use pulp::{Simd, WithSimd};
@@ -30,12 +32,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
-use crate::elementwise::dense_channels_last;
-use crate::error::{Result, check_bound, check_dtype};
+use crate::error::{Result, check_bound};
 use crate::max_pool::PoolSpec;
-use crate::range::{RangeRecorder, RangeStats};
+use crate::range::RangeRecorder;
 use crate::reference;
-use crate::simd::SimdLevel;
 
 /// How much noise, and which.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,7 +74,7 @@ impl Noise {
     /// `xs`: `[N, …]`; the result has the same.
     ///
     /// # Errors
-    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
     pub fn add_to(self, xs: &Tensor, unit: f64, site: &str) -> Result<Tensor> {
         check_dtype("noise", xs.dtype())?;
         let spread = self.sigma * unit;
@@ -222,7 +222,7 @@ impl NoisyRelu {
     /// `xs`: `[N, …]`; the output has the same.
     ///
     /// # Errors
-    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         check_dtype("noisy_relu", xs.dtype())?;
         by_image(xs, |image| {
@@ -308,7 +308,7 @@ impl NoisyMaxPool {
     /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
     ///
     /// # Errors
-    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), [`EmptyPool`](crate::OpError::EmptyPool), or candle's own for another
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`EmptyPool`](crate::OpError::EmptyPool), or candle's own for another
     /// rank.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         check_dtype("noisy_max_pool", xs.dtype())?;

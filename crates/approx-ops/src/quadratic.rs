@@ -13,7 +13,7 @@ use crate::range::RangeRecorder;
 /// Any; the output has the input's.
 ///
 /// # Errors
-/// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+/// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
 pub fn square(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
     Function::Square.apply(xs, recorder)
 }
@@ -24,7 +24,7 @@ pub fn square(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
 /// Any; the output has the input's.
 ///
 /// # Errors
-/// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+/// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
 pub fn relu_aq(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
     Function::ReluAq.apply(xs, recorder)
 }

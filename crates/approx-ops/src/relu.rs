@@ -17,7 +17,7 @@ use crate::range::RangeRecorder;
 /// Any; the output has the input's.
 ///
 /// # Errors
-/// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+/// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
 pub fn relu(xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
     Function::Relu.apply(xs, recorder)
 }
@@ -76,7 +76,7 @@ impl MinimaxRelu {
     /// Any; the output has the input's.
     ///
     /// # Errors
-    /// [`UnsupportedDType`](crate::OpError::UnsupportedDType), or candle's own.
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         self.clone().into_function().apply(xs, recorder)
     }

@@ -1,11 +1,11 @@
 //! Values against independent truth: golden files, the float64 composite, the exact maximum. On each device.
 
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
-use approx_ops::{
-    MinimaxMaxPool, MinimaxRelu, PoolSpec, Precision, RangeRecorder, SimdLevel, max_pool, reference,
-};
+use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, Precision, RangeRecorder, max_pool, reference};
 use candle_core::{Device, Tensor};
+use cnn_kernels::SimdLevel;
 use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial, TableFile};
 use serde::Deserialize;
 

@@ -1,5 +1,6 @@
 //! Gradients against finite differences of the float64 truth, on each device.
 
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 use approx_ops::{

@@ -1,12 +1,13 @@
 //! Strides, ranges, NaN, and inputs that are refused, on each device.
 
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 use approx_ops::{
-    Activation, MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, SimdLevel, max_pool, relu, relu_aq,
-    square,
+    Activation, MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, relu, relu_aq, square,
 };
 use candle_core::{DType, Device, Tensor};
+use cnn_kernels::SimdLevel;
 use minimax_coeffs::Alpha;
 use proptest::prelude::*;
 

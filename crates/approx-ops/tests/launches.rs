@@ -1,15 +1,17 @@
 //! Each op on each CUDA device against the same op on the CPU: the same bits. Only kernels of this crate are needed, so
 //! that this runs with the emulated driver, too (emulator/run.sh).
 
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
 mod devices;
 
 use std::thread;
 
 use approx_ops::{
     Activation, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, PoolSpec, Precision,
-    RangeRecorder, RangeStats, SimdLevel, max_pool, max_pool_gradient, relu,
+    RangeRecorder, RangeStats, max_pool, max_pool_gradient, relu,
 };
 use candle_core::{Device, Shape, Tensor};
+use cnn_kernels::SimdLevel;
 use devices::devices;
 use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial};
 

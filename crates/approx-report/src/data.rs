@@ -1,7 +1,7 @@
 //! All that a page shows.
 
 use approx_eval::calibrate::SiteSummary;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_eval::sweep::Row;
 use approx_models::Composition;
 
@@ -28,7 +28,7 @@ pub struct NetworkData {
     /// `cifar10`, `imagenet`.
     pub dataset: String,
     /// Its weights.
-    pub weights: WeightsFile,
+    pub weights: WeightsIdentity,
     /// The file with a bound for each site, if it was not one B that was searched.
     pub policy: Option<String>,
     /// A row for each precision, in ascending order, without noise.
@@ -89,7 +89,7 @@ impl SignError {
     const PLACES: usize = 100;
 
     /// The error of `composition`, in float64.
-    pub fn of(composition: Composition) -> Self {
+    pub fn of(composition: &Composition) -> Self {
         let sign = composition.sign();
         let error = |x: f64| (sign.relu(x, 1.0) - x).abs();
         let interval = |index: usize| {
@@ -140,7 +140,7 @@ mod tests {
     fn errors_of_the_published_approximations_are_those_known() {
         // log2 of the largest error, measured in float64 on a grid of two million.
         for (alpha, log2) in [(4, -3.71), (5, -4.86), (6, -6.05), (10, -10.11), (14, -14.02)] {
-            let sign = SignError::of(Alpha::new(alpha).unwrap().into());
+            let sign = SignError::of(&Composition::published(Alpha::new(alpha).unwrap()));
             assert!((sign.largest.log2() - log2).abs() < 0.01, "{alpha}: {}", sign.largest.log2());
             assert!(sign.curve.is_sorted_by(|a, b| a.0 < b.0) && sign.curve.len() == 240);
             assert!(sign.curve.iter().all(|&(_, error)| error > 0.0 && error <= sign.largest));

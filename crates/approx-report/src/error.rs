@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use approx_eval::EvalError;
+use atomic_file::WriteError;
 
 /// Why there is no page or picture.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum ReportError {
     },
     /// A file cannot be written.
     #[error(transparent)]
-    Write(#[from] EvalError),
+    Write(#[from] WriteError),
 }
 
 /// Shorthand for this crate's results.

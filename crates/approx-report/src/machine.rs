@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use approx_ops::SimdLevel;
+use cnn_kernels::SimdLevel;
 
 /// A machine and the program on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use std::fmt::{Display, Write};
 use std::path::Path;
 
-use approx_eval::output::write_atomically;
 use approx_eval::sweep::Row;
 
 use crate::data::{NetworkData, SignError, SweepData, standard_error};
@@ -25,7 +24,7 @@ const MISSING: &str = "–";
 /// # Errors
 /// [`ReportError`](crate::ReportError).
 pub fn write(data: &SweepData, path: &Path) -> Result<()> {
-    Ok(write_atomically(path, html(data)?.as_bytes())?)
+    Ok(atomic_file::write(path, html(data)?.as_bytes())?)
 }
 
 /// Writes each picture of the page as an SVG file into `folder`, which must be there.
@@ -34,7 +33,7 @@ pub fn write(data: &SweepData, path: &Path) -> Result<()> {
 /// [`ReportError`](crate::ReportError).
 pub fn write_plots(data: &SweepData, folder: &Path) -> Result<()> {
     for (name, picture) in plots::all(data)? {
-        write_atomically(&folder.join(name + ".svg"), picture.file().as_bytes())?;
+        atomic_file::write(&folder.join(name + ".svg"), picture.file().as_bytes())?;
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use approx_cli::options::{Simd, bound};
 use approx_data::Split;
 use approx_fetch::Mirror;
 use approx_ops::Noise;
+use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use minimax_coeffs::Alpha;
 use minimax_coeffs::noise::rescaling_sigma;
 
-use crate::inputs::{DataSet, Selection};
+use crate::inputs::{DataSet, Networks, Selection};
 
 /// Evaluate a network exactly and with its ReLUs and max-poolings replaced by what homomorphic encryption can
 /// compute, and compare the two.
@@ -39,20 +40,38 @@ impl Cli {
     fn whole() -> clap::Command {
         let bounds = ["b_relu", "b_max", "b_search"];
         let evaluation = with_defaults(Self::command(), &[&["backbone"][..], &SHARED, &bounds].concat());
+        let evaluation = with_file(evaluation, "backbone");
         [("sweep", "backbones"), ("calibrate", "backbone"), ("tune", "backbone")].into_iter().fold(
             evaluation,
             |command, (name, backbone)| {
-                command.mut_subcommand(name, |on| with_defaults(on, &[&[backbone][..], &SHARED].concat()))
+                command.mut_subcommand(name, |on| {
+                    with_file(with_defaults(on, &[&[backbone][..], &SHARED].concat()), backbone)
+                })
             },
         )
     }
+}
+
+/// The same command, whose subcommand `onnx` takes a file in place of a backbone.
+fn with_file(command: clap::Command, argument: &str) -> clap::Command {
+    command.mut_subcommand("onnx", |onnx| {
+        onnx.mut_arg(argument, |argument| {
+            argument
+                .value_name("MODEL.onnx")
+                .help("The network: a file as torch.onnx.export writes it")
+                .default_value(Resettable::Reset)
+                .required(true)
+        })
+        .mut_arg("params_name", |argument| argument.hide(true))
+        .mut_arg("params", |argument| argument.hide(true))
+    })
 }
 
 /// Arguments of every command on a data set.
 const SHARED: [&str; 2] = ["params_name", "batch_inf"];
 
 /// Where a data set's defaults differ from CIFAR-10's.
-const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
+const DEFAULTS: [(&str, &[(&str, &str)]); 4] = [
     (
         "imagenet",
         &[
@@ -67,6 +86,7 @@ const DEFAULTS: [(&str, &[(&str, &str)]); 3] = [
     ),
     ("cifar100", &[("params_name", "mine")]),
     ("images", &[("params_name", "mine"), ("batch_inf", "64")]),
+    ("onnx", &[("batch_inf", "64")]),
 ];
 
 /// The same command, with the data set's own defaults of these `arguments` in each of its subcommands.
@@ -96,18 +116,58 @@ pub enum Command {
     /// Give each activation as little precision as the accuracy allows, and write the policy
     #[command(subcommand)]
     Tune(OnDataSet<TuneArgs>),
+    /// Print a network as a table; draw it, or write it as an ONNX file
+    Graph(GraphArgs),
 }
 
 impl Command {
-    pub fn machine(&self) -> &MachineArgs {
+    /// With what, on how many images, and on which machine; `None` for a command that evaluates nothing.
+    pub fn machine(&self) -> Option<&MachineArgs> {
         match self {
-            Self::Evaluate(on) => on.args().machine(),
-            Self::Demo(args) => &args.common.machine,
-            Self::Sweep(on) => on.args().machine(),
-            Self::Calibrate(on) => on.args().machine(),
-            Self::Tune(on) => on.args().machine(),
+            Self::Evaluate(on) => Some(on.args().machine()),
+            Self::Demo(args) => Some(&args.common.machine),
+            Self::Sweep(on) => Some(on.args().machine()),
+            Self::Calibrate(on) => Some(on.args().machine()),
+            Self::Tune(on) => Some(on.args().machine()),
+            Self::Graph(_) => None,
         }
     }
+}
+
+/// A network, and what is to be made of it.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// An ONNX file; or a data set (cifar10, imagenet) and one of its backbones
+    #[arg(value_name = "MODEL.onnx|DATASET BACKBONE", required = true, num_args = 1..=2)]
+    pub network: Vec<String>,
+
+    /// Precision in bits that levels are counted for
+    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
+    pub alpha: Alpha,
+
+    /// Height and width of the images [default: those that the network is made for]
+    #[arg(long, alias = "image_size", value_name = "PIXELS")]
+    pub image_size: Option<usize>,
+
+    /// How many classes a backbone tells apart [default: its data set's]
+    #[arg(long, value_name = "N", value_parser = classes)]
+    pub classes: Option<NonZeroUsize>,
+
+    /// Write the graph in Graphviz's language
+    #[arg(long, value_name = "FILE.dot")]
+    pub dot: Option<PathBuf>,
+
+    /// Draw the graph
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+
+    /// Write the network with its weights as an ONNX file; a backbone's weights come from --params
+    #[arg(long, value_name = "FILE.onnx")]
+    pub onnx: Option<PathBuf>,
+
+    /// A backbone's weights (.safetensors, or .pt or .pth as PyTorch writes it)
+    #[arg(long, value_name = "FILE", requires = "onnx")]
+    pub params: Option<PathBuf>,
 }
 
 /// A data set, with the arguments of a command on it.
@@ -122,6 +182,8 @@ pub enum OnDataSet<A: Args> {
     ImageNet(WithPictures<A>),
     /// Networks for your own pictures in class folders, with your own weights
     Images(WithPictures<A>),
+    /// A network from an ONNX file, as PyTorch exports it, with the weights in the file
+    Onnx(WithImagesOf<A>),
 }
 
 /// A command's arguments, and how pictures become images.
@@ -132,6 +194,36 @@ pub struct WithPictures<A: Args> {
 
     #[command(flatten)]
     pub pictures: PictureArgs,
+}
+
+/// A command's arguments for a network from a file, and which images it is for.
+#[derive(Debug, Args)]
+pub struct WithImagesOf<A: Args> {
+    #[command(flatten)]
+    pub args: A,
+
+    /// Images to evaluate on: `images` are class folders in --dataset-path, `demo` the 1,000 embedded ones
+    #[arg(long, value_name = "DATASET", default_value = "images")]
+    pub data: ImagesOf,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+/// Images that a network from a file can be evaluated on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImagesOf {
+    /// Your own pictures in class folders
+    Images,
+    /// CIFAR-10
+    Cifar10,
+    /// CIFAR-100
+    Cifar100,
+    /// ImageNet
+    #[value(name = "imagenet")]
+    ImageNet,
+    /// The embedded images, 32×32 pixels in ten classes
+    Demo,
 }
 
 /// What every command on a data set is told.
@@ -149,6 +241,7 @@ impl<A: DataArgs> OnDataSet<A> {
         match self {
             Self::Cifar10(args) | Self::Cifar100(args) => args,
             Self::ImageNet(with) | Self::Images(with) => &with.args,
+            Self::Onnx(with) => &with.args,
         }
     }
 
@@ -159,9 +252,17 @@ impl<A: DataArgs> OnDataSet<A> {
             Self::Cifar100(_) => (DataSet::Cifar100, None),
             Self::ImageNet(with) => (DataSet::ImageNet, Some(&with.pictures)),
             Self::Images(with) => (DataSet::Images, Some(&with.pictures)),
+            Self::Onnx(with) => (with.data.into(), Some(&with.pictures)),
         };
         let args = self.args();
-        Selection { dataset, split: args.split(), sources: args.sources(), pictures, machine: args.machine() }
+        Selection {
+            dataset,
+            networks: if matches!(self, Self::Onnx(_)) { Networks::Onnx } else { Networks::Backbones },
+            split: args.split(),
+            sources: args.sources(),
+            pictures,
+            machine: args.machine(),
+        }
     }
 }
 
@@ -190,6 +291,18 @@ data_args! {
     SweepArgs, machine;
     CalibrateArgs, machine, split;
     TuneArgs, machine, split;
+}
+
+impl From<ImagesOf> for DataSet {
+    fn from(images: ImagesOf) -> Self {
+        match images {
+            ImagesOf::Images => Self::Images,
+            ImagesOf::Cifar10 => Self::Cifar10,
+            ImagesOf::Cifar100 => Self::Cifar100,
+            ImagesOf::ImageNet => Self::ImageNet,
+            ImagesOf::Demo => Self::Demo,
+        }
+    }
 }
 
 impl From<SplitArg> for Split {
@@ -369,9 +482,9 @@ pub struct CalibrateArgs {
     #[arg(value_name = "BACKBONE", default_value = "resnet20")]
     pub backbone: String,
 
-    /// Precision of the approximation in bits, 4 to 14
-    #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
-    pub alpha: Alpha,
+    /// Precision of the approximation in bits: 4 to 14, or what --coefficients offers
+    #[arg(long, default_value_t = Alpha::MAX.bits(), value_parser = bits, allow_negative_numbers = true)]
+    pub alpha: u8,
 
     /// What the largest |x| of an activation is multiplied by to give its bound
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
@@ -407,9 +520,9 @@ pub struct TuneArgs {
     #[arg(long, value_name = "WHAT", default_value = "depth")]
     pub minimise: Minimised,
 
-    /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14
-    #[arg(long, value_name = "FIRST..LAST", default_value = "4..14", value_parser = alphas, allow_hyphen_values = true)]
-    pub alpha: Alphas,
+    /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14 [default: all that there are]
+    #[arg(long, value_name = "FIRST..LAST", value_parser = alphas, allow_hyphen_values = true)]
+    pub alpha: Option<Alphas>,
 
     /// What the largest |x| of an activation is multiplied by to give its bound
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
@@ -607,19 +720,6 @@ impl MachineArgs {
     /// Images at a time.
     pub fn batch_size(&self) -> usize {
         self.smaller_batch.get().unwrap_or(self.batch_inf).get()
-    }
-}
-
-impl MachineArgs {
-    /// For what is written into a policy file.
-    pub fn refuse_coefficients(&self) -> anyhow::Result<()> {
-        match &self.coefficients {
-            Some(path) => anyhow::bail!(
-                "--coefficients {}: a policy file names published polynomials only",
-                path.display()
-            ),
-            None => Ok(()),
-        }
     }
 }
 

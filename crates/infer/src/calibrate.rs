@@ -3,31 +3,32 @@
 use anyhow::Result;
 use approx_cli::program::print;
 use approx_eval::calibrate::{calibrated_pass, sketched_pass};
-use approx_eval::output::check_writable;
 use approx_eval::{Observer, PolicyFile};
+use atomic_file::check_writable;
 
 use crate::args::{CalibrateArgs, OnDataSet};
 use crate::display;
+use crate::polynomials::PolynomialSource;
 
 /// Calibrates a network and writes its policy.
 pub fn calibrate(on: &OnDataSet<CalibrateArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
-    let backbone = selection.backbone(&args.backbone)?;
-    args.machine.refuse_coefficients()?;
+    let choice = selection.network(&args.backbone)?;
+    let composition = PolynomialSource::open(args.machine.coefficients.as_deref())?.get(args.alpha)?;
     check_writable(&args.output)?;
-    let inputs = selection.open(&[backbone])?;
-    let (mut network, weights_file) = inputs.load(&inputs.networks[0])?;
-    let (name, dataset) = (backbone.name(), inputs.dataset);
-    print(&format!("{name} on {dataset}: {} images, {}\n", inputs.images.len(), weights_file.file))?;
+    let inputs = selection.open(std::slice::from_ref(&choice))?;
+    let (mut network, weights) = inputs.load(&inputs.networks[0])?;
+    let (name, dataset) = (choice.name(), inputs.dataset);
+    print(&format!("{name} on {dataset}: {} images, {}\n", inputs.images.len(), weights.file))?;
     let job = inputs.job();
     let (exact, sketches) = sketched_pass(&job, &mut network, observer)?;
-    let (policy, approx) = calibrated_pass(&job, &exact, &mut network, args.alpha, args.headroom, observer)?;
-    let file = PolicyFile::new(
+    let approx = calibrated_pass(&job, &exact, &mut network, &composition, args.headroom, observer)?;
+    let file = PolicyFile::of_passes(
         (dataset, name),
-        weights_file,
+        weights,
         args.headroom,
         (&exact, &sketches),
-        (policy, &approx),
+        &approx,
         &network,
     )
     .with_split(selection.split);

@@ -5,15 +5,15 @@ use std::num::NonZeroUsize;
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_data::{Normalization, demo};
-use approx_eval::output::{sha256, write_atomically};
-use approx_eval::report::WeightsFile;
-use approx_eval::{Bounds, Job, Observer, Report, Search};
-use approx_models::{ActivationPolicy, Backbone, Weights};
+use approx_eval::output::sha256;
+use approx_eval::report::WeightsIdentity;
+use approx_eval::{BoundSearch, Bounds, Job, Observer, Report};
+use approx_models::{ActivationPolicy, Backbone, Network, Weights};
 use minimax_coeffs::Alpha;
 
 use crate::args::{DemoArgs, Method};
-use crate::compositions::Compositions;
 use crate::display;
+use crate::polynomials::PolynomialSource;
 use crate::run::{Subjects, check_outputs};
 
 /// Where the embedded weights lie in the repository.
@@ -27,8 +27,8 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     if table && args.common.logits.is_some() {
         bail!("--logits takes one precision: choose it with --alpha");
     }
-    let compositions = Compositions::open(args.common.machine.coefficients.as_deref())?;
-    let composition = compositions.get(args.alpha.unwrap_or(Alpha::MAX.bits()));
+    let polynomials = PolynomialSource::open(args.common.machine.coefficients.as_deref())?;
+    let composition = polynomials.get(args.alpha.unwrap_or(Alpha::MAX.bits()));
     let composition = if table { None } else { Some(composition?) };
     let device = args.common.machine.device.open()?;
     let images = demo::images().truncated(args.common.machine.limit.map_or(usize::MAX, NonZeroUsize::get));
@@ -36,9 +36,9 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
     let weights = Weights::from_safetensors(demo::RESNET20, &device, WEIGHTS_NAME)?;
     let mut subjects = Subjects {
         dataset: "demo",
-        backbone,
-        network: backbone.build(&weights, &ActivationPolicy::exact())?,
-        weights_file: WeightsFile { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
+        name: backbone.name().to_owned(),
+        network: Network::build(backbone.graph()?, &weights, &ActivationPolicy::exact())?,
+        weights: WeightsIdentity { file: WEIGHTS_NAME.to_owned(), sha256: sha256(demo::RESNET20) },
         job: Job {
             images: &images,
             normalization: Normalization::CIFAR10,
@@ -47,31 +47,32 @@ pub fn demo(args: &DemoArgs, observer: &dyn Observer) -> Result<()> {
         },
         args: &args.common,
     };
-    let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
+    let search =
+        BoundSearch { start: Bounds { relu: args.b_relu, max_pool: args.b_relu }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let Some(composition) = composition else {
-        return print_table(&mut subjects, &compositions, search, observer);
+        return print_table(&mut subjects, &polynomials, search, observer);
     };
     let exact = subjects.exact(observer)?;
-    let outcome = subjects.approximate(&exact, composition, search, observer)?;
-    print(&display::report(&outcome.report))?;
-    subjects.write(&exact, &outcome)
+    let evaluation = subjects.approximate(&exact, &composition, search, observer)?;
+    print(&display::report(&evaluation.report))?;
+    subjects.write(&exact, &evaluation)
 }
 
 fn print_table(
     subjects: &mut Subjects,
-    compositions: &Compositions,
-    search: Search,
+    polynomials: &PolynomialSource,
+    search: BoundSearch,
     observer: &dyn Observer,
 ) -> Result<()> {
     let exact = subjects.exact(observer)?;
     let mut reports: Vec<Report> = Vec::new();
-    for alpha in compositions.alphas().into_iter().filter(|alpha| *alpha >= FIRST_ALPHA) {
-        if !compositions.suits_float32(alpha) {
+    for alpha in polynomials.alphas().into_iter().filter(|alpha| *alpha >= FIRST_ALPHA) {
+        if !polynomials.suits_float32(alpha) {
             eprintln!("note: alpha {alpha} needs more than float32 and is left out");
             continue;
         }
-        let report = subjects.approximate(&exact, compositions.get(alpha)?, search, observer)?.report;
+        let report = subjects.approximate(&exact, &polynomials.get(alpha)?, search, observer)?.report;
         if reports.is_empty() {
             print(&display::table_header(&report))?;
         }
@@ -81,7 +82,7 @@ fn print_table(
     print(display::table_footer())?;
     if let Some(path) = &subjects.args.report {
         let reports: Vec<String> = reports.iter().map(Report::to_json).collect();
-        write_atomically(path, format!("[\n{}\n]\n", reports.join(",\n")).as_bytes())?;
+        atomic_file::write(path, format!("[\n{}\n]\n", reports.join(",\n")).as_bytes())?;
         print(&format!("report       {}\n", path.display()))?;
     }
     Ok(())

@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use approx_eval::report::{NoiseResult, SiteResult};
-use approx_eval::sweep::{Outcome, Point};
+use approx_eval::report::{Approximations, NoiseResult, SiteResult};
+use approx_eval::sweep::{Point, PointResult};
 use approx_eval::tune::Tuned;
 use approx_eval::{PolicyFile, Report, SiteExcursions};
 use approx_models::{Network, SiteKind};
-use minimax_coeffs::Alpha;
 
 use crate::run::Subjects;
 
 /// The line before the work.
 pub fn subject(subjects: &Subjects) -> String {
-    let (name, dataset) = (subjects.backbone.name(), subjects.dataset);
-    format!("{name} on {dataset}: {} images, {}\n", subjects.job.images.len(), subjects.weights_file.file)
+    let (name, dataset) = (&subjects.name, subjects.dataset);
+    format!("{name} on {dataset}: {} images, {}\n", subjects.job.images.len(), subjects.weights.file)
 }
 
 /// All results of one run.
@@ -43,10 +42,14 @@ pub fn report(report: &Report) -> String {
     match (report.alpha, report.degrees.as_ref(), report.depth, report.non_scalar_multiplications) {
         (Some(alpha), Some(degrees), Some(depth), Some(multiplications)) => {
             let degrees: Vec<String> = degrees.iter().map(usize::to_string).collect();
-            line("method", format!("minimax composition, alpha {alpha}, degrees {}", degrees.join(", ")));
+            let policy = if report.method == "policy" { "policy: " } else { "" };
+            line(
+                "method",
+                format!("{policy}minimax composition, alpha {alpha}, degrees {}", degrees.join(", ")),
+            );
             line("cost", format!("{depth} levels and {multiplications} non-scalar multiplications a ReLU"));
         }
-        _ => line("method", report.method.clone()),
+        _ => line("method", precisions(report)),
     }
     for (kind, name, bound) in
         [(SiteKind::Relu, "B_relu", report.b_relu), (SiteKind::MaxPool, "B_max", report.b_max)]
@@ -70,6 +73,31 @@ pub fn report(report: &Report) -> String {
         line("skipped", format!("{count} corrupt {images}; the first is {}: {}", first.name, first.reason));
     }
     text
+}
+
+/// The method, with the precisions of a policy that has several.
+fn precisions(report: &Report) -> String {
+    let of_kind = |approximations: &Approximations| {
+        let Approximations { kind, sites, alpha, .. } = approximations;
+        let (kind, s) = (
+            if *kind == SiteKind::Relu { "ReLU" } else { "max-pooling" },
+            if *sites == 1 { "" } else { "s" },
+        );
+        format!("alpha {} for {sites} {kind}{s}", span(*alpha, |alpha| alpha.to_string()))
+    };
+    let kinds: Vec<String> = report.approximations.iter().map(of_kind).collect();
+    match kinds.is_empty() {
+        true => report.method.clone(),
+        false => format!("{}: {}", report.method, kinds.join(", ")),
+    }
+}
+
+/// The smallest and the largest of some values, or the one that all are.
+fn span<T: PartialEq>([least, most]: [T; 2], show: impl Fn(&T) -> String) -> String {
+    match least == most {
+        true => show(&least),
+        false => format!("{} to {}", show(&least), show(&most)),
+    }
 }
 
 /// What left the domains of components, told by the worst of it; `None` if nothing did.
@@ -96,13 +124,16 @@ fn range(report: &Report, kind: SiteKind, bound: Option<f64>) -> Option<String> 
     };
     let exact = largest(|site| site.max_abs)?;
     let approx = largest(|site| site.approx_max_abs)?;
-    let mut text = match bound {
-        Some(bound) if report.method == "policy" => format!("by site, at most {}", number(bound)),
-        Some(bound) => {
+    let approximations = report.approximations.iter().find(|approximations| approximations.kind == kind);
+    let mut text = match (bound, approximations) {
+        (Some(_), Some(approximations)) if report.method == "policy" => {
+            format!("by site, {}", span(approximations.bound, |bound| number(*bound)))
+        }
+        (Some(bound), Some(_)) => {
             let passes = if report.approx.passes == 1 { "pass" } else { "passes" };
             format!("{}, found in {} {passes}", number(bound), report.approx.passes)
         }
-        None => "not limited".to_owned(),
+        _ => "not limited".to_owned(),
     };
     write!(
         text,
@@ -172,7 +203,7 @@ pub fn table_footer() -> &'static str {
 }
 
 /// What each site saw, and what the policy gives.
-pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
+pub fn policy(file: &PolicyFile, alpha: u8) -> String {
     let width = file.sites.iter().map(|site| site.name.len()).max().unwrap_or(0).max(4);
     let mut text = format!(
         "\n{:width$}        min     0.1 %       1 %      50 %      99 %    99.9 %       max     bound  near 0\n",
@@ -182,7 +213,7 @@ pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
         let quantiles = ["0.1", "1", "50", "99", "99.9"].map(|name| site.quantiles[name]);
         let numbers = [&[site.min], &quantiles[..], &[site.max]].concat();
         let numbers: String = numbers.iter().map(|x| format!("  {x:>8.3}")).collect();
-        let near = 100.0 * site.near_zero[&alpha.bits()];
+        let near = 100.0 * site.near_zero[&alpha];
         writeln!(text, "{:width$}{numbers}  {:>8.3}  {near:>4.2} %", site.name, site.bound)
             .expect("a String takes all");
     }
@@ -198,9 +229,9 @@ pub fn policy(file: &PolicyFile, alpha: Alpha) -> String {
 }
 
 /// What a tuning evaluated and chose.
-pub fn tuned(found: &Tuned, network: &Network, sequential: bool) -> String {
-    let levels = if sequential { "net depth" } else { "   levels" };
-    let mut text = format!("\n{levels}  net mults   alpha  accuracy  relative  agreement  logit error\n");
+pub fn tuned(found: &Tuned, network: &Network) -> String {
+    let mut text =
+        String::from("\nnet depth  net mults   alpha  accuracy  relative  agreement  logit error\n");
     for point in &found.points {
         let (least, most) = (point.alphas.iter().min(), point.alphas.iter().max());
         let alphas = match (least, most) {
@@ -286,7 +317,7 @@ pub fn sweep_row(point: &Point, noisy: bool) -> String {
         if point.kept { "  kept" } else { "" },
     )
     .expect("a String takes all");
-    if let Outcome::Report(report) = &point.outcome
+    if let PointResult::Report(report) = &point.result
         && let Some(excursions) = report.noise.as_ref().and_then(excursions)
     {
         write!(text, "  warning: {excursions}").expect("a String takes all");

@@ -3,18 +3,22 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use approx_cli::inputs::{images, load_weights, weights_file};
 use approx_data::{
-    ImageNet, ImageSet, ImageSource, Normalization, OnCorrupt, Preprocess, Split, cifar10, cifar100,
-    image_folder,
+    CHANNELS, ImageNet, ImageSet, ImageSource, Normalization, OnCorrupt, Preprocess, Split, cifar10,
+    cifar100, demo, image_folder,
 };
 use approx_eval::Job;
-use approx_eval::report::WeightsFile;
-use approx_models::{ActivationPolicy, Backbone, ModelError, Network, Weights};
+use approx_eval::report::WeightsIdentity;
+use approx_models::{ActivationPolicy, Backbone, Graph, ModelError, Network, Weights};
 use candle_core::Device;
+use cnn_onnx::{Model, Options};
 
 use crate::args::{MachineArgs, PictureArgs, SourceArgs};
+
+/// Below this height, networks are for small pictures, of which nothing is cropped.
+const SMALL: usize = 65;
 
 /// Data sets that a command can be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,98 @@ pub enum DataSet {
     ImageNet,
     /// The user's own.
     Images,
+    /// The embedded ones.
+    Demo,
+}
+
+/// Where the networks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Networks {
+    /// From the zoo.
+    Backbones,
+    /// From files that the command line names.
+    Onnx,
+}
+
+/// A network that was chosen.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// One of the zoo, whose weights are elsewhere.
+    Backbone(Backbone),
+    /// One from a file, with its weights.
+    Onnx(OnnxNetwork),
+}
+
+/// A network from an ONNX file.
+#[derive(Debug, Clone)]
+pub struct OnnxNetwork {
+    name: String,
+    path: PathBuf,
+    model: Model,
+}
+
+impl Choice {
+    /// Its name in results: that of the backbone, or of the file without its extension.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Backbone(backbone) => backbone.name(),
+            Self::Onnx(network) => &network.name,
+        }
+    }
+
+    /// The network for the images.
+    fn graph(&self) -> Result<Graph> {
+        match self {
+            Self::Backbone(backbone) => Ok(backbone.graph()?),
+            Self::Onnx(network) => Ok(network.model.graph.clone()),
+        }
+    }
+}
+
+impl OnnxNetwork {
+    /// Reads a file. `image_size` is for one in which height and width are free.
+    pub fn open(path: &Path, image_size: Option<usize>) -> Result<Self> {
+        let options = Options { image_size: image_size.map(|size| [size; 2]) };
+        let model = Model::open_with(path, &options).with_context(|| path.display().to_string())?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, path: path.to_owned(), model })
+    }
+
+    /// The network.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The weights of the file, which are read when a network is built.
+    fn weights(&self, device: &Device) -> Weights {
+        let params = self.model.params.clone();
+        let shape = |name: &str| (name.to_owned(), params.shape(name).unwrap_or_default().to_vec());
+        let shapes = params.names().map(shape).collect();
+        let origin = self.path.display().to_string();
+        Weights::from_reader(device.clone(), origin, shapes, move |name| Ok(params.read(name)?))
+    }
+
+    /// Height and width of the images that it takes.
+    ///
+    /// # Errors
+    /// If it takes no images of three channels, or other classes than those of the images.
+    fn check(&self, images: &dyn ImageSource, classes: Option<NonZeroUsize>) -> Result<()> {
+        let (name, input) = (&self.name, self.model.graph.input_shape());
+        let (height, width) = images.size();
+        if *input.dims() != [CHANNELS, height, width] {
+            bail!("{name} takes images of {input}, and these are of [{CHANNELS}, {height}, {width}]");
+        }
+        let (output, needed) =
+            (self.model.graph.output_shape(), classes.map_or(images.classes(), NonZeroUsize::get));
+        if *output.dims() != [needed] {
+            bail!(
+                "{name} gives {output} numbers for an image, and the images are of {} classes; --classes N says that it \
+                 tells more classes apart than there are images of",
+                images.classes()
+            );
+        }
+        Ok(())
+    }
 }
 
 impl DataSet {
@@ -34,13 +130,14 @@ impl DataSet {
             Self::Cifar100 => "cifar100",
             Self::ImageNet => "imagenet",
             Self::Images => "images",
+            Self::Demo => "demo",
         }
     }
 
     /// The data sets whose networks are used on it.
     fn families(self) -> &'static [&'static str] {
         match self {
-            Self::Cifar10 | Self::Cifar100 => &["cifar10"],
+            Self::Cifar10 | Self::Cifar100 | Self::Demo => &["cifar10"],
             Self::ImageNet => &["imagenet"],
             Self::Images => &["cifar10", "imagenet"],
         }
@@ -51,6 +148,7 @@ impl DataSet {
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
     pub dataset: DataSet,
+    pub networks: Networks,
     pub split: Split,
     pub sources: &'a SourceArgs,
     pub pictures: Option<&'a PictureArgs>,
@@ -69,7 +167,7 @@ pub struct Inputs {
 
 /// A network with its weights.
 pub struct Trained {
-    pub backbone: Backbone,
+    pub choice: Choice,
     path: PathBuf,
 }
 
@@ -88,9 +186,34 @@ impl Selection<'_> {
         }
     }
 
-    /// The network called `name`. One that several data sets have a network of is called `cifar10/vgg11bn` or
+    /// The network called `name`, or in the file of this name.
+    pub fn network(&self, name: &str) -> Result<Choice> {
+        match self.networks {
+            Networks::Backbones => Ok(Choice::Backbone(self.backbone(name)?)),
+            Networks::Onnx => {
+                if let Some(path) = &self.sources.params {
+                    bail!("--params {}: the weights of {name} are in the file itself", path.display());
+                }
+                let image_size = self.pictures.and_then(|pictures| pictures.image_size);
+                Ok(Choice::Onnx(OnnxNetwork::open(Path::new(name), image_size)?))
+            }
+        }
+    }
+
+    /// All networks there are.
+    ///
+    /// # Errors
+    /// If they are in files, which have to be named.
+    pub fn all(&self) -> Result<Vec<Choice>> {
+        match self.networks {
+            Networks::Backbones => Ok(self.backbones().into_iter().map(Choice::Backbone).collect()),
+            Networks::Onnx => bail!("name the ONNX files: there is no list of them"),
+        }
+    }
+
+    /// The backbone called `name`. One that several data sets have a network of is called `cifar10/vgg11bn` or
     /// `imagenet/vgg11bn`.
-    pub fn backbone(&self, name: &str) -> Result<Backbone> {
+    fn backbone(&self, name: &str) -> Result<Backbone> {
         if let [family] = self.dataset.families() {
             return Ok(*Backbone::find(family, name)?);
         }
@@ -111,29 +234,40 @@ impl Selection<'_> {
 
     /// Finds images and weights, and fetches what is missing and known. Which images, which weights and which
     /// normalisation it is to be is decided here for all commands.
-    pub fn open(&self, backbones: &[Backbone]) -> Result<Inputs> {
+    pub fn open(&self, networks: &[Choice]) -> Result<Inputs> {
         let device = self.machine.device.open()?;
-        let family = self.family(backbones)?;
+        let family = self.family(networks)?;
         // What is not for anybody to fetch comes first.
         let (images, paths) = match self.dataset {
             DataSet::Cifar10 | DataSet::Cifar100 => {
-                let paths = self.weights(backbones)?;
-                (self.images(family)?, paths)
+                let paths = self.weights(networks)?;
+                (self.images(networks, family)?, paths)
             }
-            DataSet::ImageNet | DataSet::Images => (self.images(family)?, self.weights(backbones)?),
+            DataSet::ImageNet | DataSet::Images | DataSet::Demo => {
+                (self.images(networks, family)?, self.weights(networks)?)
+            }
         };
-        for backbone in backbones {
-            self.check_image_size(backbone, images.size().0)?;
-        }
         let classes = self.classes(&*images)?;
-        let trained = |(backbone, path): (&Backbone, PathBuf)| {
-            let backbone = classes.map_or(*backbone, |classes| backbone.with_classes(classes));
-            Trained { backbone, path }
-        };
+        let mut trained = Vec::with_capacity(networks.len());
+        for (choice, path) in networks.iter().zip(paths) {
+            let choice = match choice {
+                Choice::Backbone(backbone) => {
+                    self.check_image_size(backbone, images.size().0)?;
+                    let backbone = classes.map_or(*backbone, |classes| backbone.with_classes(classes));
+                    let (height, width) = images.size();
+                    Choice::Backbone(backbone.with_image_size([height, width]))
+                }
+                Choice::Onnx(network) => {
+                    network.check(&*images, self.sources.classes)?;
+                    Choice::Onnx(network.clone())
+                }
+            };
+            trained.push(Trained { choice, path });
+        }
         Ok(Inputs {
             dataset: self.dataset.name(),
             normalization: self.normalization(family),
-            networks: backbones.iter().zip(paths).map(trained).collect(),
+            networks: trained,
             images,
             batch_size: self.machine.batch_size(),
             device,
@@ -141,29 +275,37 @@ impl Selection<'_> {
     }
 
     /// The data set whose networks these are.
-    fn family(&self, backbones: &[Backbone]) -> Result<&'static str> {
-        let family = |backbone: &Backbone| backbone.dataset();
-        let first = backbones.first().map_or(self.dataset.families()[0], family);
-        if let Some(other) = backbones.iter().find(|backbone| backbone.dataset() != first) {
+    fn family(&self, networks: &[Choice]) -> Result<&'static str> {
+        let family = |choice: &Choice| match choice {
+            Choice::Backbone(backbone) => backbone.dataset(),
+            Choice::Onnx(_) if self.dataset == DataSet::Images => "imagenet",
+            Choice::Onnx(_) => self.dataset.families()[0],
+        };
+        let first = networks.first().map_or(self.dataset.families()[0], family);
+        if let Some(other) = networks.iter().find(|choice| family(choice) != first) {
             bail!(
                 "{} is one of {first}'s networks and {} one of {}'s, which take other images: give them one by one",
-                backbones[0].name(),
+                networks[0].name(),
                 other.name(),
-                other.dataset()
+                family(other)
             );
         }
         Ok(first)
     }
 
-    fn images(&self, family: &str) -> Result<Box<dyn ImageSource>> {
+    fn images(&self, networks: &[Choice], family: &str) -> Result<Box<dyn ImageSource>> {
         let SourceArgs { dataset_path, from, .. } = self.sources;
         let (folder, from, split) = (dataset_path.as_deref(), from.as_ref(), self.split);
         let limit = self.machine.limit.map(NonZeroUsize::get);
         let load: fn(&Path, Split) -> approx_data::Result<ImageSet> = match self.dataset {
             DataSet::Cifar10 => |folder, split| cifar10::load(folder, split),
             DataSet::Cifar100 => |folder, split| cifar100::load(folder, split),
+            DataSet::Demo => {
+                let images = demo::images().truncated(limit.unwrap_or(usize::MAX));
+                return Ok(Box::new(images));
+            }
             DataSet::ImageNet => {
-                let (preprocess, on_corrupt) = self.preprocess(family)?;
+                let (preprocess, on_corrupt) = self.preprocess(networks, family)?;
                 let open = |folder: &_| ImageNet::open(folder, split, preprocess, on_corrupt, limit);
                 let part = if split == Split::Train { "train" } else { "validation" };
                 return Ok(Box::new(images(folder, "imagenet", part, from, open)?));
@@ -172,7 +314,7 @@ impl Selection<'_> {
                 let Some(folder) = folder else {
                     bail!("--dataset-path DIR is missing: it names the folder with your pictures");
                 };
-                let (preprocess, on_corrupt) = self.preprocess(family)?;
+                let (preprocess, on_corrupt) = self.preprocess(networks, family)?;
                 return Ok(Box::new(image_folder::open(folder, split, preprocess, on_corrupt, limit)?));
             }
         };
@@ -180,9 +322,24 @@ impl Selection<'_> {
         Ok(Box::new(images.truncated(limit.unwrap_or(usize::MAX))))
     }
 
-    fn preprocess(&self, family: &str) -> Result<(Preprocess, OnCorrupt)> {
+    fn preprocess(&self, networks: &[Choice], family: &str) -> Result<(Preprocess, OnCorrupt)> {
         let pictures = self.pictures.expect("a data set of pictures has them");
+        let of_file = networks.iter().find_map(|choice| match choice {
+            Choice::Onnx(network) => network.model.graph.input_shape().image(),
+            Choice::Backbone(_) => None,
+        });
         let (size, resize) = match family {
+            // The size is the network's. Small pictures have the size of the images.
+            _ if let Some([_, height, width]) = of_file => {
+                if height != width {
+                    bail!(
+                        "{} takes images of {height}×{width} pixels; pictures become squares",
+                        networks[0].name()
+                    );
+                }
+                let margin = if height < SMALL { 1.0 } else { 256.0 / 224.0 };
+                (height, (height as f64 * margin).round() as usize)
+            }
             // Its pictures have the size of the images.
             "cifar10" => {
                 let size = pictures.image_size.unwrap_or(cifar10::SIZE);
@@ -210,7 +367,7 @@ impl Selection<'_> {
     /// How many classes the networks are for, if not the number of the data set that they come from.
     fn classes(&self, images: &dyn ImageSource) -> Result<Option<NonZeroUsize>> {
         let classes = match (self.sources.classes, self.dataset) {
-            (None, DataSet::Cifar10 | DataSet::ImageNet) => None,
+            (None, DataSet::Cifar10 | DataSet::ImageNet | DataSet::Demo) => None,
             (None, DataSet::Cifar100 | DataSet::Images) => NonZeroUsize::new(images.classes()),
             (classes, _) => classes,
         };
@@ -224,9 +381,13 @@ impl Selection<'_> {
         Ok(classes)
     }
 
-    fn weights(&self, backbones: &[Backbone]) -> Result<Vec<PathBuf>> {
+    fn weights(&self, networks: &[Choice]) -> Result<Vec<PathBuf>> {
         let SourceArgs { params, params_name, from, .. } = self.sources;
-        let weights = |backbone: &Backbone| {
+        let weights = |choice: &Choice| {
+            let backbone = match choice {
+                Choice::Onnx(network) => return Ok(network.path.clone()),
+                Choice::Backbone(backbone) => backbone,
+            };
             let path = match params {
                 Some(path) => path.clone(),
                 None => weights_file(self.dataset.name(), backbone, params_name, from.as_ref(), "--params")?,
@@ -235,7 +396,7 @@ impl Selection<'_> {
             Weights::load(&path, &Device::Cpu)?;
             Ok(path)
         };
-        backbones.iter().map(weights).collect()
+        networks.iter().map(weights).collect()
     }
 
     /// Fails if images are too small for a network, and says so if it was trained with another size.
@@ -266,10 +427,13 @@ impl Inputs {
     }
 
     /// A network with its weights and exact activations.
-    pub fn load(&self, trained: &Trained) -> Result<(Network, WeightsFile)> {
-        let (weights, file) = load_weights(&trained.path, &self.device)?;
+    pub fn load(&self, trained: &Trained) -> Result<(Network, WeightsIdentity)> {
+        let (weights, file) = match &trained.choice {
+            Choice::Backbone(_) => load_weights(&trained.path, &self.device)?,
+            Choice::Onnx(network) => (network.weights(&self.device), WeightsIdentity::of(&network.path)?),
+        };
         // The network has its own copy of the weights.
-        match trained.backbone.build(&weights, &ActivationPolicy::exact()) {
+        match Network::build(trained.choice.graph()?, &weights, &ActivationPolicy::exact()) {
             Err(error @ ModelError::Classes { found, .. }) if found >= self.images.classes() => {
                 bail!("{error}; give --classes {found}")
             }

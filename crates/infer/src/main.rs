@@ -3,23 +3,26 @@
 //! | module | what |
 //! |---|---|
 //! | `args` | the command line |
-//! | `compositions` | the polynomials: published, or from a file |
 //! | `inputs` | weights, data and device |
+//! | `polynomials` | the published ones, or those of a file |
 //! | `run` | the evaluation of one network |
 //! | `demo` | the table over alpha |
 //! | `calibrate` | a bound for each activation |
 //! | `tune` | a precision for each activation |
 //! | `sweep` | several networks and precisions, resumable |
 //! | `report` | a sweep as a page and pictures |
+//! | `graph`, `drawing` | a network as a table, a picture or an ONNX file |
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
 mod args;
 mod calibrate;
-mod compositions;
 mod demo;
 mod display;
+mod drawing;
+mod graph;
 mod inputs;
+mod polynomials;
 mod progress;
 mod report;
 mod run;
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> anyhow::Result<()> {
-    let machine = cli.command.machine();
+    let Some(machine) = cli.command.machine() else { return evaluate(cli) };
     program::use_machine(machine.threads, machine.simd)?;
     let (batch_size, retry) = (machine.batch_inf.get(), !machine.no_retry);
     with_batches_that_fit(
@@ -62,5 +65,6 @@ fn evaluate(cli: &Cli) -> anyhow::Result<()> {
         Command::Calibrate(on) => calibrate::calibrate(on, &observer),
         Command::Sweep(on) => sweep::sweep(on, &observer),
         Command::Tune(on) => tune::tune(on, &observer),
+        Command::Graph(args) => graph::graph(args),
     }
 }

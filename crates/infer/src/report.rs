@@ -1,6 +1,7 @@
 //! A sweep as a page and as pictures.
 
 use std::fs;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use approx_eval::Observer;
@@ -25,15 +26,16 @@ impl<'a> Report<'a> {
             return None;
         }
         // One composition may be there with several noises.
-        let mut compositions: Vec<Composition> = settings.iter().map(|setting| setting.composition).collect();
-        compositions.dedup_by_key(|composition| composition.bits());
+        let mut compositions: Vec<&Arc<Composition>> =
+            settings.iter().map(|setting| &setting.composition).collect();
+        compositions.dedup();
         let data = SweepData {
             command: shell_quoted(
                 std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()),
             ),
             machine: Machine::current(rayon::current_num_threads(), machine::now()),
             networks: Vec::new(),
-            signs: compositions.into_iter().map(SignError::of).collect(),
+            signs: compositions.into_iter().map(|composition| SignError::of(composition)).collect(),
         };
         Some(Self { args, data })
     }

@@ -1,32 +1,37 @@
 //! The evaluation of one network.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_eval::calibrate::evaluate_policy;
-use approx_eval::output::{check_writable, write_atomically, write_logits};
-use approx_eval::report::{Subject, WeightsFile};
+use approx_eval::output::write_logits;
+use approx_eval::report::{Subject, WeightsIdentity};
 use approx_eval::{
-    ApproximatePass, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report, Search,
+    ApproximatePass, BoundSearch, Bounds, Comparison, EvalError, Job, Observer, Pass, PolicyFile, Report,
     approximate_pass, exact_pass,
 };
-use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind};
+use approx_models::{ActivationPolicy, Composition, Network, RunOptions, SiteKind};
+use atomic_file::check_writable;
 
 use crate::args::{CommonArgs, Method, NetworkArgs, OnDataSet};
-use crate::compositions::Compositions;
 use crate::display;
+use crate::inputs::Networks;
+use crate::polynomials::PolynomialSource;
 
 /// A network and what to evaluate it on.
 pub struct Subjects<'a> {
     pub dataset: &'static str,
-    pub backbone: Backbone,
+    /// The network's name.
+    pub name: String,
     pub network: Network,
-    pub weights_file: WeightsFile,
+    pub weights: WeightsIdentity,
     pub job: Job<'a>,
     pub args: &'a CommonArgs,
 }
 
 /// What the approximate network came to.
-pub struct Outcome {
+pub struct Evaluation {
     pub report: Report,
     pub approx: ApproximatePass,
 }
@@ -35,34 +40,38 @@ pub struct Outcome {
 pub fn evaluate(on: &OnDataSet<NetworkArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     if args.list {
+        if selection.networks == Networks::Onnx {
+            bail!("--list names backbones; a network from a file is named by its file");
+        }
         let backbones = selection.backbones();
         let names = backbones.iter().map(|backbone| selection.name_of(backbone) + "\n");
         print(&names.collect::<String>())?;
         return Ok(());
     }
-    let backbone = selection.backbone(args.backbone())?;
+    let choice = selection.network(args.backbone())?;
     check_outputs(&args.common)?;
-    let composition = Compositions::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
-    let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, backbone.name())).transpose()?;
-    let inputs = selection.open(&[backbone])?;
-    let (network, weights_file) = inputs.load(&inputs.networks[0])?;
+    let composition = PolynomialSource::open(args.common.machine.coefficients.as_deref())?.get(args.alpha)?;
+    let policy = args.policy.as_ref().map(|path| PolicyFile::read(path, choice.name())).transpose()?;
+    let inputs = selection.open(std::slice::from_ref(&choice))?;
+    let (network, weights) = inputs.load(&inputs.networks[0])?;
     let mut subjects = Subjects {
         dataset: inputs.dataset,
-        backbone,
+        name: choice.name().to_owned(),
         network,
-        weights_file,
+        weights,
         job: inputs.job(),
         args: &args.common,
     };
-    let search = Search { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
+    let search =
+        BoundSearch { start: Bounds { relu: args.b_relu, max_pool: args.b_max }, step: args.b_search };
     print(&display::subject(&subjects))?;
     let exact = subjects.exact(observer)?;
-    let outcome = match &policy {
+    let evaluation = match &policy {
         Some(file) => subjects.approximate_by(&exact, file, observer)?,
-        None => subjects.approximate(&exact, composition, search, observer)?,
+        None => subjects.approximate(&exact, &composition, search, observer)?,
     };
-    print(&display::report(&outcome.report))?;
-    subjects.write(&exact, &outcome)
+    print(&display::report(&evaluation.report))?;
+    subjects.write(&exact, &evaluation)
 }
 
 /// Fails now rather than after the work if an output cannot be written, or the noise not be simulated.
@@ -82,7 +91,7 @@ pub fn check_outputs(args: &CommonArgs) -> Result<()> {
 impl Subjects<'_> {
     /// The network as it was trained.
     pub fn exact(&mut self, observer: &dyn Observer) -> Result<Pass> {
-        self.network.set_policy(&ActivationPolicy::exact())?;
+        self.network.set_policy(&ActivationPolicy::exact(), &RunOptions::default())?;
         self.job.warm_up(&self.network)?;
         Ok(exact_pass(&self.job, &self.network, observer)?)
     }
@@ -91,19 +100,18 @@ impl Subjects<'_> {
     pub fn approximate(
         &mut self,
         exact: &Pass,
-        composition: Composition,
-        search: Search,
+        composition: &Arc<Composition>,
+        search: BoundSearch,
         observer: &dyn Observer,
-    ) -> Result<Outcome> {
-        let (method, noise) = (self.args.approx_method, self.args.noise()?);
+    ) -> Result<Evaluation> {
+        let (method, options) = (self.args.approx_method, RunOptions::with_noise(self.args.noise()?));
         let policy = |bounds: Bounds| match method {
-            Method::Proposed => {
-                ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool).with_noise(noise)
-            }
+            Method::Proposed => ActivationPolicy::composite(composition, bounds.relu, bounds.max_pool),
             Method::Square => ActivationPolicy::square(),
             Method::ReluAq => ActivationPolicy::relu_aq(),
         };
-        let approx = approximate_pass(&self.job, exact, &mut self.network, search, observer, policy);
+        let approx =
+            approximate_pass(&self.job, exact, &mut self.network, search, &options, observer, policy);
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 let option = if error.kind == SiteKind::Relu { "--b-relu" } else { "--b-max" };
@@ -111,7 +119,7 @@ impl Subjects<'_> {
             }
             approx => approx?,
         };
-        self.outcome(exact, approx, method.name(), (method == Method::Proposed).then_some(composition))
+        self.evaluation(exact, approx, method.name())
     }
 
     /// The network with a policy's activations, compared with the exact one.
@@ -120,51 +128,44 @@ impl Subjects<'_> {
         exact: &Pass,
         file: &PolicyFile,
         observer: &dyn Observer,
-    ) -> Result<Outcome> {
-        if file.weights.sha256 != self.weights_file.sha256 {
+    ) -> Result<Evaluation> {
+        if file.weights.sha256 != self.weights.sha256 {
             eprintln!("note: the policy was made with other weights, {}", file.weights.file);
         }
-        let policy = file.policy.clone().with_noise(self.args.noise()?);
-        let approx = evaluate_policy(&self.job, exact, &mut self.network, &policy, observer);
+        let options = RunOptions::with_noise(self.args.noise()?);
+        let approx = evaluate_policy(&self.job, exact, &mut self.network, &file.policy, &options, observer);
         let approx = match approx {
             Err(EvalError::Range(error)) => {
                 bail!("{error}; calibrate on more images or with a larger --headroom")
             }
             approx => approx?,
         };
-        self.outcome(exact, approx, "policy".to_owned(), file.alpha().map(Composition::from))
+        self.evaluation(exact, approx, "policy".to_owned())
     }
 
-    fn outcome(
-        &self,
-        exact: &Pass,
-        approx: ApproximatePass,
-        method: String,
-        composition: Option<Composition>,
-    ) -> Result<Outcome> {
+    fn evaluation(&self, exact: &Pass, approx: ApproximatePass, method: String) -> Result<Evaluation> {
         let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let subject = Subject {
             dataset: self.dataset.to_owned(),
-            backbone: self.backbone.name().to_owned(),
+            backbone: self.name.clone(),
             method,
-            composition,
             noise: self.args.noise()?,
-            weights: self.weights_file.clone(),
+            weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: rayon::current_num_threads(),
             device: approx_eval::device_name(&self.job.device),
         };
-        Ok(Outcome { report: Report::new(subject, exact, &approx, &comparison), approx })
+        Ok(Evaluation { report: Report::new(subject, exact, &approx, &comparison), approx })
     }
 
     /// Writes the files that were asked for.
-    pub fn write(&self, exact: &Pass, outcome: &Outcome) -> Result<()> {
+    pub fn write(&self, exact: &Pass, evaluation: &Evaluation) -> Result<()> {
         if let Some(path) = &self.args.report {
-            write_atomically(path, (outcome.report.to_json() + "\n").as_bytes())?;
+            atomic_file::write(path, (evaluation.report.to_json() + "\n").as_bytes())?;
             print(&format!("report       {}\n", path.display()))?;
         }
         if let Some(path) = &self.args.logits {
-            write_logits(path, &exact.logits, &outcome.approx.pass.logits, &exact.labels)?;
+            write_logits(path, &exact.logits, &evaluation.approx.pass.logits, &exact.labels)?;
             print(&format!("logits       {}\n", path.display()))?;
         }
         Ok(())

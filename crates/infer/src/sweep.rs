@@ -1,20 +1,21 @@
 //! `infer sweep`: networks at several precisions, resumable.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_eval::cells::{Cells, fingerprint};
-use approx_eval::output::{check_folder, check_writable, write_atomically};
 use approx_eval::sweep::{Point, Row, Setting, Sweep, to_csv};
-use approx_eval::{Bounds, Observer, PolicyFile, Search};
-use approx_models::{ActivationPolicy, Backbone, Composition};
+use approx_eval::{BoundSearch, Bounds, Observer, PolicyFile};
+use approx_models::{ActivationPolicy, Composition};
 use approx_ops::Noise;
+use atomic_file::{check_folder, check_writable};
 
 use crate::args::{OnDataSet, SweepArgs};
-use crate::compositions::Compositions;
 use crate::display;
-use crate::inputs::{Inputs, Selection};
+use crate::inputs::{Choice, Inputs, Selection};
+use crate::polynomials::PolynomialSource;
 use crate::report::Report;
 
 /// The table's files.
@@ -24,12 +25,12 @@ const TABLE: [&str; 2] = ["sweep.csv", "sweep.json"];
 pub fn sweep(on: &OnDataSet<SweepArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
     let plan = Plan::new(args, &selection)?;
-    plan.run(args, &selection.open(&plan.backbones)?, observer)
+    plan.run(args, &selection.open(&plan.networks)?, observer)
 }
 
 /// What the arguments choose.
 struct Plan {
-    backbones: Vec<Backbone>,
+    networks: Vec<Choice>,
     settings: Vec<Setting>,
     /// Of each network, if there are some.
     policies: Vec<Option<ActivationPolicy>>,
@@ -37,20 +38,21 @@ struct Plan {
 
 impl Plan {
     fn new(args: &SweepArgs, selection: &Selection) -> Result<Self> {
-        let mut backbones = Vec::new();
-        match args.all {
-            true => backbones.extend(selection.backbones()),
+        let networks = match args.all {
+            true => selection.all()?,
             false => {
+                let mut networks: Vec<Choice> = Vec::new();
                 for name in args.names() {
-                    let backbone = selection.backbone(name)?;
-                    if !backbones.contains(&backbone) {
-                        backbones.push(backbone);
+                    let choice = selection.network(name)?;
+                    if networks.iter().all(|known| known.name() != choice.name()) {
+                        networks.push(choice);
                     }
                 }
+                networks
             }
-        }
-        if let (Some(path), 2..) = (&args.sources.params, backbones.len()) {
-            bail!("--params {} is for one network, not for {}", path.display(), backbones.len());
+        };
+        if let (Some(path), 2..) = (&args.sources.params, networks.len()) {
+            bail!("--params {} is for one network, not for {}", path.display(), networks.len());
         }
         let settings = settings(args)?;
         check_folder(&args.output)?;
@@ -61,23 +63,23 @@ impl Plan {
         {
             bail!("--html and --plots both name {}", html.display());
         }
-        let policy = |backbone: &Backbone| {
+        let policy = |choice: &Choice| {
             let Some(path) = &args.policy else { return Ok(None) };
             let file = match path.is_dir() {
-                true => path.join(format!("{}.json", backbone.name())),
+                true => path.join(format!("{}.json", choice.name())),
                 false => path.clone(),
             };
-            Ok(Some(PolicyFile::read(&file, backbone.name())?.policy))
+            Ok(Some(PolicyFile::read(&file, choice.name())?.policy))
         };
-        if let (Some(path), 2..) = (args.policy.as_ref().filter(|path| !path.is_dir()), backbones.len()) {
+        if let (Some(path), 2..) = (args.policy.as_ref().filter(|path| !path.is_dir()), networks.len()) {
             bail!(
                 "--policy {} is for one network, not for {}; name a folder with a BACKBONE.json for each",
                 path.display(),
-                backbones.len()
+                networks.len()
             );
         }
-        let policies = backbones.iter().map(policy).collect::<Result<_>>()?;
-        Ok(Self { backbones, settings, policies })
+        let policies = networks.iter().map(policy).collect::<Result<_>>()?;
+        Ok(Self { networks, settings, policies })
     }
 
     fn run(&self, args: &SweepArgs, inputs: &Inputs, observer: &dyn Observer) -> Result<()> {
@@ -87,16 +89,15 @@ impl Plan {
         let mut rows = Vec::new();
         let mut report = Report::new(args, &self.settings);
         for (trained, policy) in inputs.networks.iter().zip(&self.policies) {
-            let (network, file) = inputs.load(trained)?;
+            let (network, weights) = inputs.load(trained)?;
             let mut sweep = Sweep {
                 dataset: inputs.dataset.to_owned(),
-                backbone: trained.backbone.name().to_owned(),
-                sequential: trained.backbone.is_sequential(),
-                weights: file,
+                backbone: trained.choice.name().to_owned(),
+                weights,
                 network,
                 job: inputs.job(),
                 data_sha256: data_sha256.clone(),
-                search: Search {
+                search: BoundSearch {
                     start: Bounds { relu: args.b_relu, max_pool: args.b_max },
                     step: args.b_search,
                 },
@@ -145,28 +146,18 @@ impl Plan {
 fn settings(args: &SweepArgs) -> Result<Vec<Setting>> {
     let noises: Vec<Option<Noise>> =
         [None].into_iter().chain(args.noise.all().into_iter().map(Some)).collect();
-    let all = compositions(args)?.into_iter();
-    Ok(all.flat_map(|composition| noises.iter().map(move |&noise| Setting { composition, noise })).collect())
-}
-
-/// The precisions that were asked for, or all.
-fn compositions(args: &SweepArgs) -> Result<Vec<Composition>> {
-    let compositions = Compositions::open(args.machine.coefficients.as_deref())?;
-    if let Some(alphas) = &args.alpha {
-        return alphas.0.iter().map(|&alpha| compositions.get(alpha)).collect();
-    }
-    let (suited, others): (Vec<u8>, Vec<u8>) =
-        compositions.alphas().into_iter().partition(|&alpha| compositions.suits_float32(alpha));
-    for alpha in others {
-        eprintln!("note: alpha {alpha} needs more than float32 and is left out");
-    }
-    suited.into_iter().map(|alpha| compositions.get(alpha)).collect()
+    let polynomials = PolynomialSource::open(args.machine.coefficients.as_deref())?;
+    let compositions = polynomials.choose(args.alpha.as_ref())?;
+    let of = |composition: Arc<Composition>| {
+        noises.iter().map(move |&noise| Setting { composition: composition.clone(), noise })
+    };
+    Ok(compositions.into_iter().flat_map(of).collect())
 }
 
 fn write_table(folder: &Path, rows: &[Row]) -> Result<()> {
     let json = serde_json::to_string_pretty(rows)?;
     for (name, text) in TABLE.iter().zip([to_csv(rows), json + "\n"]) {
-        write_atomically(&folder.join(name), text.as_bytes())?;
+        atomic_file::write(&folder.join(name), text.as_bytes())?;
     }
     Ok(())
 }

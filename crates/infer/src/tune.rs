@@ -3,19 +3,20 @@
 use anyhow::{Result, bail};
 use approx_cli::program::print;
 use approx_eval::calibrate::sketched_pass;
-use approx_eval::output::{check_writable, write_atomically};
 use approx_eval::tune::{Goal, Minimise, to_csv, tune as tuned};
 use approx_eval::{Observer, PolicyFile};
-use minimax_coeffs::Alpha;
+use atomic_file::check_writable;
 
 use crate::args::{Minimised, OnDataSet, TuneArgs};
 use crate::display;
+use crate::polynomials::PolynomialSource;
 
 /// Tunes a network and writes its policy.
 pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
     let (args, selection) = (on.args(), on.selection());
-    let backbone = selection.backbone(&args.backbone)?;
-    args.machine.refuse_coefficients()?;
+    let choice = selection.network(&args.backbone)?;
+    let compositions = PolynomialSource::open(args.machine.coefficients.as_deref())?;
+    let compositions = compositions.choose(args.alpha.as_ref())?;
     for path in [Some(&args.output), args.front.as_ref()].into_iter().flatten() {
         check_writable(path)?;
     }
@@ -28,24 +29,24 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
             Minimised::Mults => Minimise::Multiplications,
         },
         max_drop: args.max_drop,
-        alphas: args.alpha.0.iter().map(|&bits| Alpha::new(bits)).collect::<Result<_, _>>()?,
+        compositions,
         headroom: args.headroom,
         sensitivity_images: args.sensitivity_images.get(),
     };
-    let inputs = selection.open(&[backbone])?;
-    let (mut network, weights_file) = inputs.load(&inputs.networks[0])?;
-    let (name, dataset) = (backbone.name(), inputs.dataset);
-    print(&format!("{name} on {dataset}: {} images, {}\n", inputs.images.len(), weights_file.file))?;
+    let inputs = selection.open(std::slice::from_ref(&choice))?;
+    let (mut network, weights) = inputs.load(&inputs.networks[0])?;
+    let (name, dataset) = (choice.name(), inputs.dataset);
+    print(&format!("{name} on {dataset}: {} images, {}\n", inputs.images.len(), weights.file))?;
     let job = inputs.job();
     let (exact, sketches) = sketched_pass(&job, &mut network, observer)?;
     let found = tuned(&job, &exact, &mut network, &goal, observer)?;
-    print(&display::tuned(&found, &network, backbone.is_sequential()))?;
-    let file = PolicyFile::new(
+    print(&display::tuned(&found, &network))?;
+    let file = PolicyFile::of_passes(
         (dataset, name),
-        weights_file,
+        weights,
         args.headroom,
         (&exact, &sketches),
-        (found.policy, &found.pass),
+        &found.pass,
         &network,
     )
     .with_split(selection.split);
@@ -53,7 +54,7 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
     print(&format!("written      {}\n", args.output.display()))?;
     if let Some(path) = &args.front {
         let sites: Vec<_> = network.sites().iter().map(|site| site.name().to_owned()).collect();
-        write_atomically(path, to_csv(&found.points, &sites).as_bytes())?;
+        atomic_file::write(path, to_csv(&found.points, &sites).as_bytes())?;
         print(&format!("front        {}\n", path.display()))?;
     }
     Ok(())

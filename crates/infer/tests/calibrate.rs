@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use support::{Folder, demo_weights, number, whole_batch, without_times};
+use support::{Folder, demo_weights, number, repository, utf8, whole_batch, without_times};
 
 const IMAGES: usize = 96;
 
@@ -52,7 +52,7 @@ fn what_each_site_sees_is_what_the_exact_pass_saw() {
         assert!(ascending.is_sorted() && of("min") < 0.0, "{site}");
         let near: Vec<f64> = (4..=14).map(|alpha| number(&site["near_zero"][alpha.to_string()])).collect();
         assert!(near.is_sorted_by(|a, b| a >= b) && near[0] > near[10] && near[0] < 1.0, "{site}");
-        let bound = number(&file["policy"]["relu_sites"][site["name"].as_str().unwrap()]["bound"]);
+        let bound = number(&file["policy"]["sites"][site["name"].as_str().unwrap()]["bound"]);
         assert_eq!(bound, of("bound"));
         // This network stays in its ranges at alpha 14.
         assert_eq!(bound, 1.25 * f64::from(of("max_abs") as f32), "{site}");
@@ -92,6 +92,62 @@ fn a_policy_read_back_gives_what_it_promised() {
         let cell: Value = serde_json::from_slice(&fs::read(cell.unwrap()).unwrap()).unwrap();
         assert_eq!(without_times(cell["value"]["report"].clone()), without_times(report), "alpha {alpha}");
     }
+}
+
+#[test]
+fn a_policy_of_generated_polynomials_is_a_file_that_needs_no_other() {
+    let folder = folder();
+    let tables = utf8(&repository("crates/minimax-coeffs/tables/eta_1e-6.json"));
+    for alpha in ["9", "16"] {
+        let file = calibrate(&folder, &["--alpha", alpha, "--coefficients", &tables]);
+        let held = file["policy"]["compositions"].as_object().unwrap();
+        let [(digest, table)] = held.iter().collect::<Vec<_>>()[..] else { panic!("{held:?}") };
+        assert_eq!(table["bits"].to_string(), alpha);
+        let named = |site: &Value| site["composition"].as_str() == Some(digest) && site["alpha"].is_null();
+        assert!(file["policy"]["sites"].as_object().unwrap().values().all(named));
+        let near = &file["sites"][0]["near_zero"];
+        assert!(
+            number(&near[alpha]) > 0.0
+                && near.as_object().unwrap().len() == if alpha == "9" { 11 } else { 12 }
+        );
+
+        let report = report(&folder, &["--policy", "policy.json"]);
+        for field in ["accuracy", "agreement", "max_abs_logit_difference"] {
+            assert_eq!(report["approx"][field], file["promise"][field], "alpha {alpha}: {field}");
+        }
+        assert_eq!((&report["degrees"], &report["alpha"]), (&table["degrees"], &table["bits"]));
+    }
+    // A policy whose polynomials were changed is refused before the work.
+    let text = fs::read_to_string(folder.path("policy.json")).unwrap();
+    let digest = "the digest of its coefficients is ";
+    let coefficient = folder.json("policy.json")["policy"]["compositions"]
+        .as_object()
+        .unwrap()
+        .values()
+        .next()
+        .unwrap()["coefficients"][0][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let moved = format!("{:.17}", coefficient.parse::<f64>().unwrap() * (1.0 + 1e-15));
+    folder.write("policy.json", text.replace(&coefficient, &moved));
+    let params = demo_weights();
+    let run = folder.infer(&with_data(&["cifar10", "--policy", "policy.json"], &params, &[]));
+    assert!(run.code == Some(1) && run.stderr.contains(digest), "{}", run.stderr);
+}
+
+#[test]
+fn a_policy_file_of_version_1_gives_what_it_gave() {
+    let folder = folder();
+    let file = calibrate(&folder, &["--alpha", "9"]);
+    let expected = without_times(report(&folder, &["--policy", "policy.json"]));
+    let mut old = file.clone();
+    old["version"] = json!(1);
+    let policy = old["policy"].as_object_mut().unwrap();
+    let sites = policy.remove("sites").unwrap();
+    policy.insert("relu_sites".to_owned(), sites);
+    folder.write("policy.json", serde_json::to_string_pretty(&old).unwrap());
+    assert_eq!(without_times(report(&folder, &["--policy", "policy.json"])), expected);
 }
 
 #[test]
@@ -135,7 +191,7 @@ fn bounds_of_their_own_are_closer_to_the_exact_network_than_one_for_all() {
 fn a_value_beyond_a_policys_bound_is_an_error_and_in_a_sweep_a_row() {
     let folder = folder();
     let mut file = calibrate(&folder, &[]);
-    file["policy"]["relu_sites"]["layer2.1.relu1"]["bound"] = json!(1.5);
+    file["policy"]["sites"]["layer2.1.relu1"]["bound"] = json!(1.5);
     folder.write("policy.json", file.to_string());
     let params = demo_weights();
     let run =
@@ -176,12 +232,14 @@ fn what_cannot_be_used_is_refused_before_the_work() {
         file.to_string()
     };
     let mut site = good.clone();
-    site["policy"]["relu_sites"]["layer9.relu"] = json!({"method": "exact"});
+    site["policy"]["sites"]["layer9.relu"] = json!({"method": "exact"});
     for (text, part) in [
         ("no json".to_owned(), "bad.json: not a policy file: "),
         ("[]".to_owned(), "its format is not `approx-cnn policy`"),
         (changed("/format", json!("other")), "its format is not `approx-cnn policy`"),
-        (changed("/version", json!(2)), "bad.json: its version is 2, but 1 is read"),
+        (changed("/version", json!(3)), "bad.json: its version is 3, but 1 to 2 are read"),
+        (changed("/version", json!("2")), "bad.json: its version is none, but 1 to 2 are read"),
+        (changed("/version", json!(1)), "it has fields of version 2"),
         (changed("/backbone", json!("resnet32")), "bad.json: it is for resnet32, not for resnet20"),
         (changed("/policy/relu/alpha", json!(15)), "whole numbers from 4 to 14"),
         (changed("/policy/relu/method", json!("magic")), "magic"),
@@ -193,8 +251,8 @@ fn what_cannot_be_used_is_refused_before_the_work() {
         }
     }
     for (text, part) in [
-        (site.to_string(), "the policy names `layer9.relu`, but the network has no such relu"),
-        (changed("/policy/relu_sites/relu1/bound", json!(-1.0)), "relu1: "),
+        (site.to_string(), "the policy names `layer9.relu`, but the network has no such site"),
+        (changed("/policy/sites/relu1/bound", json!(-1.0)), "relu1: "),
     ] {
         fs::write(folder.path("bad.json"), text).unwrap();
         refused(&["cifar10", "--policy", "bad.json"], &[part]);
@@ -213,10 +271,7 @@ fn what_cannot_be_used_is_refused_before_the_work() {
         (&["calibrate", "cifar10", "--output", "p.json", "--headroom", "0.9"], "from 1 to 1e6, not 0.9"),
         (&["calibrate", "cifar10", "--output", "p.json", "--headroom", "NaN"], "from 1 to 1e6, not NaN"),
         (&["calibrate", "cifar10", "--output", "p.json", "--alpha", "15"], "whole numbers from 4 to 14"),
-        (
-            &["calibrate", "cifar10", "--output", "p.json", "--coefficients", "c.json"],
-            "published polynomials only",
-        ),
+        (&["calibrate", "cifar10", "--output", "p.json", "--coefficients", "c.json"], "c.json: No such file"),
     ] {
         refused(command, &[part]);
     }

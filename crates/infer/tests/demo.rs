@@ -170,7 +170,8 @@ fn the_logits_do_not_depend_on_how_the_work_is_divided() {
 
 #[test]
 fn each_level_of_vector_instructions_gives_the_same_predictions_or_is_refused() {
-    let available: Vec<String> = approx_ops::SimdLevel::available().iter().map(ToString::to_string).collect();
+    let available: Vec<String> =
+        cnn_kernels::SimdLevel::available().iter().map(ToString::to_string).collect();
     let folder = Folder::new();
     let arguments = ["demo", "--alpha", "12", "--limit", "100"];
     let expected = folder.logits(&arguments).predictions();

@@ -4,9 +4,9 @@ mod support;
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use support::{Folder, demo_weights, whole_batch};
+use support::{Folder, demo_weights, repository, utf8, whole_batch};
 
 fn folder() -> Folder {
     let folder = Folder::new();
@@ -55,7 +55,7 @@ fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
         assert!(run.stdout.contains("  chosen\n"), "{}", run.stdout);
 
         // Levels and multiplications are those of the policy's precisions.
-        let sites = file["policy"]["relu_sites"].as_object().unwrap();
+        let sites = file["policy"]["sites"].as_object().unwrap();
         assert_eq!(sites.len(), 19);
         let cost = |site: &Value| match site["alpha"].as_u64().unwrap() {
             8 => (8, 14),
@@ -73,7 +73,60 @@ fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
         assert_eq!(report["approx"]["accuracy"], promise["accuracy"]);
         assert_eq!(report["approx"]["agreement"], promise["agreement"]);
         assert_eq!(report["approx"]["max_abs_logit_difference"], promise["max_abs_logit_difference"]);
+
+        // The report says between what the precisions and bounds are, in JSON and as text.
+        let range = |field: &str| {
+            let values = sites.values().map(|site| site[field].as_f64().unwrap());
+            let (least, most) = values.fold((f64::INFINITY, 0.0_f64), |(a, b), x| (a.min(x), b.max(x)));
+            [least, most]
+        };
+        let (alphas, bounds) = (range("alpha"), range("bound"));
+        let [approximations] = report["approximations"].as_array().unwrap().as_slice() else {
+            panic!("{report}")
+        };
+        let alphas = alphas.map(|alpha| alpha as u64);
+        assert_eq!(*approximations, json!({"kind": "relu", "sites": 19, "alpha": alphas, "bound": bounds}));
+        let alphas = match alphas {
+            [one, other] if one == other => one.to_string(),
+            [least, most] => format!("{least} to {most}"),
+        };
+        let text = folder.succeed(&arguments(&["cifar10"], &params, &["--policy", "tuned.json"])).stdout;
+        for part in [
+            format!("policy: alpha {alphas} for 19 ReLUs\n"),
+            format!("B_relu       by site, {} to {}; largest", bounds[0] as f32, bounds[1] as f32),
+        ] {
+            assert!(text.contains(&part), "`{part}` is not in {text}");
+        }
     }
+}
+
+#[test]
+fn generated_polynomials_are_tuned_over_the_precisions_of_their_file() {
+    let (folder, params) = (folder(), demo_weights());
+    let tables = utf8(&repository("crates/minimax-coeffs/tables/eta_1e-6.json"));
+    let mut file: Value = serde_json::from_slice(&fs::read(&tables).unwrap()).unwrap();
+    let all = file["tables"].as_array_mut().unwrap();
+    // Alpha 15 needs more than float32.
+    all.retain(|table| [9, 12, 15, 16].contains(&table["target"]["alpha"].as_u64().unwrap()));
+    folder.write("tables.json", file.to_string());
+    let more = ["--coefficients", "tables.json", "--sensitivity-images", "8", "--output", "tuned.json"];
+    let run = folder.succeed(&arguments(
+        &["tune", "cifar10"],
+        &params,
+        &[&more[..], &["--max-drop", "5%"]].concat(),
+    ));
+    assert!(run.stderr.contains("alpha 15 needs more than float32 and is left out"), "{}", run.stderr);
+    let tuned = folder.json("tuned.json");
+    let held = tuned["policy"]["compositions"].as_object().unwrap();
+    assert!(!held.is_empty());
+    for (digest, table) in held {
+        assert!([9, 12, 16].contains(&table["bits"].as_u64().unwrap()), "{digest}: {table}");
+    }
+    let site = |site: &Value| held.contains_key(site["composition"].as_str().unwrap());
+    assert!(tuned["policy"]["sites"].as_object().unwrap().values().all(site));
+    let report = folder.report(&arguments(&["cifar10"], &params, &["--policy", "tuned.json"]));
+    assert_eq!(report["approx"]["accuracy"], tuned["promise"]["accuracy"]);
+    assert_eq!(report["approx"]["max_abs_logit_difference"], tuned["promise"]["max_abs_logit_difference"]);
 }
 
 #[test]

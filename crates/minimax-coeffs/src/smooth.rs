@@ -384,7 +384,8 @@ impl SmoothApproximation {
     pub fn in_square(&self) -> InSquare {
         let is_odd = self.function.is_odd();
         let (offset, slope) = self.function.line();
-        let mut q: Vec<f64> = self.coefficients.iter().skip(usize::from(is_odd)).step_by(2).copied().collect();
+        let mut q: Vec<f64> =
+            self.coefficients.iter().skip(usize::from(is_odd)).step_by(2).copied().collect();
         if is_odd {
             // T_(2k+1) = 2 z T_2k − T_(2k−1), from the highest on; T_1 = z.
             for k in (1..q.len()).rev() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_data::ImageSet;
-use approx_eval::output::write_atomically;
+use approx_models::policy::v1;
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::history::{EpochRecord, Sums};
 use crate::recipe::Recipe;
 
-/// The version of the layout.
-const FORMAT: u32 = 1;
+/// The version of the layout. Version 1, whose policies were of their version 1, is read, too.
+const FORMAT: u32 = 2;
 /// The header's key in the file's metadata. (With more than one key, their order would be random.)
 const HEADER: &str = "approx-cnn training";
 const WEIGHTS: &str = "weights/";
@@ -126,11 +126,20 @@ impl Checkpoint {
             let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
             let header = header.context("it holds tensors, but nothing of a training run")?;
             // The version first: other fields may be others.
-            let format = serde_json::from_str::<serde_json::Value>(header)?["format"].take();
-            if format != FORMAT {
-                bail!("it has format {format}, but this program reads {FORMAT}");
+            let mut header: serde_json::Value = serde_json::from_str(header)?;
+            match header["format"].as_u64() {
+                Some(1) => {
+                    if let Some(policy) =
+                        header.pointer_mut("/recipe/policy").filter(|policy| !policy.is_null())
+                    {
+                        v1::upgrade(policy)?;
+                    }
+                    header["format"] = FORMAT.into();
+                }
+                Some(format) if format == u64::from(FORMAT) => {}
+                _ => bail!("it has format {}, but this program reads 1 to {FORMAT}", header["format"]),
             }
-            let header: Header = serde_json::from_str(header)?;
+            let header: Header = serde_json::from_value(header)?;
             let (mut weights, mut velocity) = (Tensors::new(), Tensors::new());
             for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)? {
                 match (name.strip_prefix(WEIGHTS), name.strip_prefix(VELOCITY)) {
@@ -160,5 +169,5 @@ pub fn write_tensors<'a>(
 ) -> Result<()> {
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).with_context(|| path.display().to_string())?;
-    Ok(write_atomically(path, &bytes)?)
+    Ok(atomic_file::write(path, &bytes)?)
 }

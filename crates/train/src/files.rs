@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_cli::inputs::EXTENSIONS;
-use approx_eval::output::check_writable;
+use atomic_file::check_writable;
 
 /// The files of one run, which all begin with `FOLDER/BACKBONE_NAME`.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use approx_data::{Augmentation, EpochOptions};
-use approx_models::ActivationPolicy;
+use approx_models::{ActivationPolicy, RunOptions};
 use clap::ValueEnum;
 use minimax_coeffs::Alpha;
 use serde::{Deserialize, Serialize};
@@ -132,13 +132,16 @@ impl Recipe {
         EpochOptions { seed: self.seed, shuffle: self.shuffle, augmentation }
     }
 
-    /// What the activations are, in training and in the test. A value out of range becomes the exact function of it.
+    /// A value out of range becomes the exact function of it, in training and in the test.
+    pub const OPTIONS: RunOptions = RunOptions::EXACT_OUTSIDE;
+
+    /// What the activations are, in training and in the test.
     pub fn policy(&self) -> ActivationPolicy {
         match (&self.policy, self.approx) {
-            (Some(policy), _) => policy.clone().with_exact_outside(),
+            (Some(policy), _) => policy.clone(),
             (None, None) => ActivationPolicy::exact(),
             (None, Some(Approximation { alpha, b_relu, b_max })) => {
-                ActivationPolicy::minimax(alpha, b_relu, b_max).with_exact_outside()
+                ActivationPolicy::minimax(alpha, b_relu, b_max)
             }
         }
     }

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, anyhow, bail};
 use approx_data::random::stream;
 use approx_data::{Epoch, ImageSet, ImageSource, Normalization, prefetch};
-use approx_eval::output::write_atomically;
-use approx_models::{Backbone, Sgd, StepOptions, TrainableNetwork, Weights};
+use approx_models::{ActivationPolicy, Backbone, Network, Sgd, StepOptions, TrainableNetwork, Weights};
 use candle_core::Device;
 use rand::RngCore;
 
@@ -19,6 +18,7 @@ use crate::files::Files;
 use crate::history::{self, EpochRecord, Means};
 use crate::plot;
 use crate::progress::Progress;
+use crate::recipe::Recipe;
 
 /// A run: what is trained, with what, and where it is written.
 pub struct Training<'a> {
@@ -61,7 +61,8 @@ impl<'a> Training<'a> {
         (stop, progress): (&'a AtomicBool, &'a Progress),
     ) -> Result<Self> {
         let recipe = &header.recipe;
-        let network = TrainableNetwork::new(backbone, weights, &recipe.policy())?;
+        let graph = backbone.graph()?;
+        let network = TrainableNetwork::build(graph, weights, &recipe.policy(), &Recipe::OPTIONS)?;
         let mut sgd = Sgd::new(recipe.momentum, recipe.weight_decay, recipe.nesterov);
         sgd.set_velocity(velocity);
         let device = weights.device().clone();
@@ -152,9 +153,9 @@ impl<'a> Training<'a> {
             write(&self.files.best())?;
         }
         write(&self.files.last())?;
-        write_atomically(&self.files.history(), history::to_csv(history).as_bytes())?;
+        atomic_file::write(&self.files.history(), history::to_csv(history).as_bytes())?;
         let title = format!("{} on CIFAR-10", recipe.backbone);
-        write_atomically(&self.files.plot(), plot::svg(&title, history)?.as_bytes())?;
+        atomic_file::write(&self.files.plot(), plot::svg(&title, history)?.as_bytes())?;
         // Last: until it is written, the run goes on from the one before and writes the same files again.
         self.save()?;
         Ok(Some(record))
@@ -164,7 +165,8 @@ impl<'a> Training<'a> {
     fn measure(&self, state: &Tensors) -> Result<Option<Means>> {
         let tensors = state.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         let weights = Weights::from_tensors(tensors, &self.device, "the weights in training".to_owned())?;
-        let network = self.backbone.build(&weights, &self.header.recipe.policy())?;
+        let mut network = Network::build(self.backbone.graph()?, &weights, &ActivationPolicy::exact())?;
+        network.set_policy(&self.header.recipe.policy(), &Recipe::OPTIONS)?;
         let test = evaluate(&network, &self.images.test, &self.device, self.stop, self.progress);
         test.map_err(|error| anyhow!("{error}; {}", self.last_good()))
     }

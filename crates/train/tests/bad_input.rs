@@ -105,7 +105,7 @@ fn checkpoints_that_cannot_be_resumed_are_refused_by_name() {
 
     let good = folder.read(&checkpoint);
     let weights = folder.read(&format!("weights/cifar10/{}", FILES[0]));
-    let format = br#"\"format\":1"#;
+    let format = br#"\"format\":2"#;
     let place = good.windows(format.len()).position(|bytes| bytes == format).unwrap() + format.len() - 1;
     let mut newer = good.clone();
     newer[place] = b'9';
@@ -117,7 +117,7 @@ fn checkpoints_that_cannot_be_resumed_are_refused_by_name() {
         (b"", ""),
         (b"this is no checkpoint, but a text", ""),
         (&weights, "it holds tensors, but nothing of a training run"),
-        (&newer, "it has format 9, but this program reads 1"),
+        (&newer, "it has format 9, but this program reads 1 to 2"),
     ] {
         folder.write(&checkpoint, bytes);
         refused(&folder, &resume, &[nothing, &checkpoint, unreadable, part]);

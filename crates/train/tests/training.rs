@@ -2,14 +2,17 @@
 
 mod support;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use approx_cli::inputs::load_weights;
 use approx_data::{Normalization, Split, cifar10};
-use approx_eval::calibrate::Promise;
-use approx_eval::report::WeightsFile;
+use approx_eval::policy_file::Promise;
+use approx_eval::report::WeightsIdentity;
 use approx_eval::{Comparison, Job, PolicyFile, exact_pass};
-use approx_models::{ActivationPolicy, Backbone, ReluPolicy};
+use approx_models::{ActivationPolicy, Backbone, Composition, Network, SitePolicy};
 use candle_core::Device;
-use minimax_coeffs::Alpha;
+use minimax_coeffs::{Alpha, TableFile};
 
 use support::{FILES, Folder, repository};
 
@@ -61,7 +64,8 @@ fn a_network_learns_and_what_is_saved_is_what_was_measured() {
     for (file, expected) in [(FILES[0], history[2][TEST_ACCURACY]), (FILES[1], best)] {
         let path = folder.path(&format!("weights/cifar10/{file}"));
         let (weights, _) = load_weights(&path, &Device::Cpu).unwrap();
-        let network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+        let network =
+            Network::build(backbone.graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
         let pass = exact_pass(&job, &network, &()).unwrap();
         let accuracy = Comparison::new(&pass.logits, &pass.logits, &pass.labels).exact_accuracy;
         assert!((accuracy - expected).abs() < 1e-6, "{file}: {accuracy}, not {expected}");
@@ -104,41 +108,53 @@ fn fine_tuning_goes_through_the_approximation_and_counts_what_is_out_of_range() 
 }
 
 /// A policy file for ResNet-20 with this bound for each ReLU by its site, but `last` for the last one.
-fn policy_file(bound: f64, last: f64) -> PolicyFile {
-    let alpha = Alpha::new(7).unwrap();
-    let mut policy = ActivationPolicy::minimax(alpha, 50.0, 50.0);
+fn policy_file(composition: &Arc<Composition>, bound: f64, last: f64) -> PolicyFile {
+    let mut policy = ActivationPolicy::composite(composition, 50.0, 50.0);
     let blocks = (1..=3).flat_map(|layer| (0..3).map(move |block| format!("layer{layer}.{block}.")));
     let sites = blocks.flat_map(|block| [1, 2].map(|number| format!("{block}relu{number}")));
     for site in ["relu1".to_owned()].into_iter().chain(sites) {
         let bound = if site == "layer3.2.relu2" { last } else { bound };
-        policy.relu_sites.insert(site, ReluPolicy::Minimax { alpha, bound });
+        policy.sites.insert(site, SitePolicy::minimax(composition, bound));
     }
-    PolicyFile {
-        format: "approx-cnn policy".to_owned(),
-        version: 1,
-        backbone: "resnet20".to_owned(),
-        weights: WeightsFile { file: "none".to_owned(), sha256: "none".to_owned() },
-        headroom: 1.0,
-        promise: Promise {
-            dataset: "cifar10".to_owned(),
-            split: "test".to_owned(),
-            images: 1,
-            exact_accuracy: 1.0,
-            accuracy: 1.0,
-            agreement: 1.0,
-            max_abs_logit_difference: None,
-        },
-        policy,
-        sites: Vec::new(),
-    }
+    let promise = Promise {
+        dataset: "cifar10".to_owned(),
+        split: "test".to_owned(),
+        images: 1,
+        exact_accuracy: 1.0,
+        accuracy: 1.0,
+        agreement: 1.0,
+        max_abs_logit_difference: None,
+    };
+    let weights = WeightsIdentity { file: "none".to_owned(), sha256: "none".to_owned() };
+    PolicyFile::new("resnet20", weights, 1.0, promise, policy, Vec::new())
+}
+
+/// The checkpoint as it was when policies had a list of ReLUs.
+fn as_version_1(checkpoint: &[u8]) -> Vec<u8> {
+    const HEADER: &str = "approx-cnn training";
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(checkpoint).unwrap();
+    let header = &metadata.metadata().as_ref().unwrap()[HEADER];
+    let mut header: serde_json::Value = serde_json::from_str(header).unwrap();
+    header["format"] = 1.into();
+    let policy = header["recipe"]["policy"].as_object_mut().unwrap();
+    let sites = policy.remove("sites").unwrap();
+    policy.insert("relu_sites".to_owned(), sites);
+    let file = safetensors::SafeTensors::deserialize(checkpoint).unwrap();
+    let metadata = HashMap::from([(HEADER.to_owned(), header.to_string())]);
+    safetensors::serialize(file.tensors(), Some(metadata)).unwrap()
 }
 
 #[test]
 fn a_policy_file_trains_as_the_same_approximation_does_and_stays_with_the_run() {
     let folder = Folder::small();
     folder.write("weights/cifar10/resnet20_demo.safetensors", approx_data::demo::RESNET20);
-    policy_file(3.0, 3.0).write(&folder.path("policy.json")).unwrap();
-    policy_file(3.0, 2.0).write(&folder.path("other.json")).unwrap();
+    let published = Composition::published(Alpha::new(7).unwrap());
+    let tables = TableFile::parse(include_str!("../../minimax-coeffs/tables/eta_1e-6.json")).unwrap();
+    let generated = Composition::from_table(tables.relu(7).unwrap()).unwrap();
+    assert_eq!(generated.alpha(), None);
+    policy_file(&published, 3.0, 3.0).write(&folder.path("policy.json")).unwrap();
+    policy_file(&generated, 3.0, 3.0).write(&folder.path("generated.json")).unwrap();
+    policy_file(&published, 3.0, 2.0).write(&folder.path("other.json")).unwrap();
     let arguments = |name: &'static str| {
         [
             "--params-name",
@@ -166,6 +182,7 @@ fn a_policy_file_trains_as_the_same_approximation_does_and_stays_with_the_run() 
     };
     let expected = run("approx", &["--approx", "alpha=7,b-relu=3"]);
     assert!(run("policy", &["--policy", "policy.json"]) == expected);
+    assert!(run("generated", &["--policy", "generated.json"]) != expected);
     assert!(run("other", &["--policy", "other.json"]) != expected);
 
     // The checkpoint has the policy, and the file may go.
@@ -176,7 +193,16 @@ fn a_policy_file_trains_as_the_same_approximation_does_and_stays_with_the_run() 
     refused(&["--resume", "--policy", "other.json"], "but the --policy is another one");
     std::fs::remove_file(folder.path("policy.json")).unwrap();
     folder.succeed(&["--params-name", "policy", "--resume"]);
+    // Its own polynomials are in the checkpoint, too.
+    std::fs::remove_file(folder.path("generated.json")).unwrap();
+    folder.succeed(&["--params-name", "generated", "--resume"]);
     refused(&["--resume", "--policy", "policy.json"], "policy.json: No such file");
+    // So has one of the first version, which becomes one of today.
+    let checkpoint = "weights/cifar10/resnet20_policy.checkpoint.safetensors";
+    let today = folder.read(checkpoint);
+    folder.write(checkpoint, as_version_1(&today));
+    folder.succeed(&["--params-name", "policy", "--resume"]);
+    assert!(folder.read(checkpoint) == today);
     refused(&["--policy", "other.json", "--approx", "alpha=7"], "cannot be used with");
     refused(
         &["--force", "--backbone", "resnet32", "--policy", "other.json"],

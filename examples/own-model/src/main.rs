@@ -9,73 +9,54 @@ use std::path::PathBuf;
 
 use approx_data::{Normalization, demo};
 use approx_eval::cells::Cells;
-use approx_eval::output::write_atomically;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_eval::sweep::{Row, Setting, to_csv};
 use approx_eval::{EvalError, Job, Sweep};
-use approx_models::layers::{Conv2d, ConvSpec, Linear, MaxPool, Relu, global_average};
-use approx_models::{ActivationPolicy, Composition, Forward, NetBuilder, Network, Result, Weights};
-use approx_ops::PoolSpec;
-use candle_core::{Device, Tensor};
+use approx_models::{ActivationPolicy, Composition, Network, Weights};
+use candle_core::Device;
+use cnn_graph::ops::{BatchNorm, Conv, Pool};
+use cnn_graph::{Graph, GraphBuilder, GraphError};
 use minimax_coeffs::Alpha;
 
 const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/small_cnn.safetensors");
 
-/// Three convolutions with batch norm and ReLU, two max-poolings, the mean of each channel, a linear layer.
-struct SmallCnn {
-    stages: Vec<(Conv2d, Relu, Option<MaxPool>)>,
-    fc: Linear,
-}
-
-impl SmallCnn {
-    /// Asks for layers under the names that their weights have in PyTorch's state_dict, and for activations, which
-    /// can be replaced later, under any.
-    fn new(b: &NetBuilder) -> Result<Self> {
-        let mut stages = Vec::new();
-        for (stage, inputs, outputs) in [(1, 3, 16), (2, 16, 32), (3, 32, 64)] {
-            // A 3×3 convolution, padded, with the batch norm behind it.
-            let spec = ConvSpec::same(inputs, outputs, 3);
-            let conv = b.conv_bn(format!("conv{stage}"), format!("bn{stage}"), spec)?;
-            let relu = b.relu(format!("relu{stage}"));
-            // 2×2 with stride 2, without padding.
-            let window = PoolSpec::new(2, 2, 0)?;
-            let pool = (stage < 3).then(|| b.max_pool(format!("pool{stage}"), window));
-            stages.push((conv, relu, pool));
+/// Three convolutions with batch norm and ReLU, two max-poolings, the mean of each channel, a linear layer. Layers have the
+/// names that their weights have in PyTorch's state_dict; activations, which can be replaced later, may have any.
+fn small_cnn() -> Result<Graph, GraphError> {
+    let mut b = GraphBuilder::new([3, 32, 32]);
+    let mut x = b.input();
+    for (stage, outputs) in [(1, 16), (2, 32), (3, 64)] {
+        // A 3×3 convolution, padded, with the batch norm behind it.
+        let conv = Conv::same(outputs, 3);
+        x = b.conv_bn(format!("conv{stage}"), format!("bn{stage}"), x, conv, BatchNorm::DEFAULT_EPS);
+        x = b.relu(format!("relu{stage}"), x);
+        if stage < 3 {
+            x = b.max_pool(format!("pool{stage}"), x, Pool::square(2, 2)); // [16, 16, 16], [32, 8, 8]
         }
-        Ok(Self { stages, fc: b.linear("fc", 64, demo::CLASSES.len())? })
     }
-}
-
-impl Forward for SmallCnn {
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut xs = images.clone(); // [N, 3, 32, 32]
-        for (conv, relu, pool) in &self.stages {
-            xs = conv.forward_relu(&xs, None, relu)?;
-            if let Some(pool) = pool {
-                xs = pool.forward(&xs)?; // [N, 16, 16, 16], [N, 32, 8, 8]
-            }
-        }
-        self.fc.forward(&global_average(&xs)?) // [N, 64] → [N, 10]
-    }
+    let x = b.global_avg_pool(x);
+    let x = b.flatten(x); // [64]
+    let x = b.linear("fc", x, demo::CLASSES.len()); // [10]
+    b.finish(x)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "sweep/own-model".to_owned()));
     let weights = Weights::load(WEIGHTS, &Device::Cpu)?;
-    let network = Network::build(&weights, &ActivationPolicy::exact(), SmallCnn::new)?;
+    let network = Network::build(small_cnn()?, &weights, &ActivationPolicy::exact())?;
     let (images, normalization) = (demo::images(), Normalization::CIFAR10);
     let job = Job { images: &images, normalization, batch_size: 100, device: Device::Cpu };
-    let mut sweep = Sweep::new(("demo", "small-cnn"), network, WeightsFile::of(WEIGHTS)?, job)?;
+    let mut sweep = Sweep::new(("demo", "small-cnn"), network, WeightsIdentity::of(WEIGHTS)?, job)?;
 
     let cells = Cells::open(&folder.join("cells"))?;
-    let settings: Vec<Setting> = Alpha::all().map(|alpha| Composition::from(alpha).into()).collect();
+    let settings: Vec<Setting> = Alpha::all().map(|alpha| Composition::published(alpha).into()).collect();
     println!("alpha  depth  B_relu  B_max    exact  accuracy  agreement");
     let points = sweep.run(&cells, &settings, &(), |_index, point| {
         println!("{}", line(&point.row));
         Ok::<_, EvalError>(())
     })?;
     let rows: Vec<Row> = points.into_iter().map(|point| point.row).collect();
-    write_atomically(&folder.join("sweep.csv"), to_csv(&rows).as_bytes())?;
+    atomic_file::write(&folder.join("sweep.csv"), to_csv(&rows).as_bytes())?;
     Ok(())
 }
 

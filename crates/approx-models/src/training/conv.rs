@@ -1,48 +1,52 @@
-//! A convolution and its batch norm, apart, as training needs them.
+//! A convolution with what follows it, forwards and backwards.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use approx_ops::{
-    Activation, BatchNorm, BatchStatistics, ConvWindow, RangeRecorder, conv2d, conv2d_input_gradient,
-    conv2d_weight_gradient,
-};
+use approx_ops::{Activation, RangePenalty, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
+use cnn_kernels::{
+    BatchNorm, BatchStatistics, ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
+};
 
 use crate::error::Result;
-use crate::tape::{self, Back};
+use crate::exec::site::add_penalty;
 
 /// Share of a batch's statistics in the running ones, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
 
-/// A convolution, its batch norm, and the addend and activation that come behind.
-#[derive(Debug, Clone)]
-pub(crate) struct TrainedConv {
-    pub(crate) weight: Tensor,
-    /// Has no gradient: batch norm takes it away again.
-    pub(crate) bias: Option<Tensor>,
-    pub(crate) norm: BatchNorm,
-    pub(crate) running: Running,
-    pub(crate) window: ConvWindow,
+/// A convolution and what stands behind it.
+#[derive(Debug)]
+pub(super) struct TrainedConv {
+    pub(super) weight: Tensor,
+    /// Has no gradient where a batch norm follows, which takes it away again.
+    pub(super) bias: Option<Tensor>,
+    pub(super) norm: Option<TrainedNorm>,
+    pub(super) window: ConvWindow,
+}
+
+/// A batch norm and its running mean and variance.
+#[derive(Debug)]
+pub(super) struct TrainedNorm {
+    pub(super) name: String,
+    pub(super) norm: BatchNorm,
+    pub(super) running: Running,
 }
 
 /// Running mean and unbiased variance of each channel.
 #[derive(Debug, Clone)]
-pub(crate) struct Running(Arc<Mutex<[Vec<f32>; 2]>>);
+pub(crate) struct Running([Vec<f32>; 2]);
 
 impl Running {
-    pub(crate) fn new(mean: &Tensor, variance: &Tensor) -> Result<Self> {
-        Ok(Self(Arc::new(Mutex::new([mean.to_vec1()?, variance.to_vec1()?]))))
+    pub(super) fn new(mean: Vec<f32>, variance: Vec<f32>) -> Self {
+        Self([mean, variance])
     }
 
     /// Mean and variance as tensors.
-    pub(crate) fn tensors(&self) -> Result<[Tensor; 2]> {
-        let [mean, variance] = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(super) fn tensors(&self) -> Result<[Tensor; 2]> {
+        let [mean, variance] = self.0.clone();
         Ok([Tensor::new(mean, &Device::Cpu)?, Tensor::new(variance, &Device::Cpu)?])
     }
 
-    fn update(&self, batch: &BatchStatistics, bias: &[f64]) {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [mean, variance] = &mut *running;
+    fn update(&mut self, batch: &BatchStatistics, bias: &[f64]) {
+        let [mean, variance] = &mut self.0;
         let unbiased = batch.count as f64 / (batch.count.max(2) - 1) as f64;
         let blend = |old: &mut f32, new: f64| {
             *old = (f64::from(*old) * (1.0 - MOMENTUM) + new * MOMENTUM) as f32;
@@ -54,50 +58,94 @@ impl Running {
     }
 }
 
+/// What the way back needs of the way forward.
+#[derive(Debug)]
+pub(super) enum SavedConv {
+    /// The convolution without bias, and the batch's statistics.
+    Norm(Tensor, BatchStatistics),
+    /// What went into the activation.
+    Plain(Tensor),
+}
+
+/// What flows back through a convolution and what stands behind it.
+#[derive(Debug)]
+pub(super) struct ConvGradients {
+    pub(super) xs: Option<Tensor>,
+    pub(super) addend: Option<Tensor>,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+    /// Of the batch norm's weight and bias.
+    pub(super) norm: Option<[Tensor; 2]>,
+    pub(super) penalty: f64,
+}
+
 impl TrainedConv {
-    pub(crate) fn forward(
-        &self,
+    pub(super) fn forward(
+        &mut self,
         xs: &Tensor,
         addend: Option<&Tensor>,
         activation: &Activation,
         recorder: &RangeRecorder,
-    ) -> Result<Tensor> {
-        // Detached: candle is not to record what the tape does. A step of the optimiser changes the numbers in place,
-        // but not before the tape is used up.
-        let (weight, norm) = (
-            self.weight.detach(),
-            BatchNorm {
-                weight: self.norm.weight.detach(),
-                bias: self.norm.bias.detach(),
-                eps: self.norm.eps,
-            },
-        );
-        let convolved = conv2d(xs, &weight, self.window)?;
-        let (ys, statistics) = norm.forward(&convolved, addend, activation, recorder)?;
-        let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F64)?.to_vec1()).transpose()?;
-        self.running.update(&statistics, &bias.unwrap_or_default());
-
-        let mut inputs = vec![xs, &self.weight, &self.norm.weight, &self.norm.bias];
-        inputs.extend(self.bias.as_ref());
-        inputs.extend(addend);
-        let penalty = tape::step().and_then(|step| step.penalty(activation.bound()));
-        let (window, xs_tracked, no_bias) = (self.window, tape::is_tracked(xs), self.bias.clone());
-        let (saved, activation, saved_addend) = (xs.clone(), activation.clone(), addend.cloned());
-        tape::push(&ys, &inputs, move |gradient| {
-            let addend = saved_addend.as_ref();
-            let back = norm.backward(&convolved, addend, &activation, &statistics, &gradient, penalty)?;
-            let (_, _, height, width) = saved.dims4()?;
-            let (_, _, kernel_height, kernel_width) = weight.dims4()?;
-            let kernel = (kernel_height, kernel_width);
-            let of_weight = conv2d_weight_gradient(&saved, &back.xs, kernel, window)?;
-            let of_xs = xs_tracked.then(|| conv2d_input_gradient(&back.xs, &weight, (height, width), window));
-            let mut gradients = vec![of_xs.transpose()?, Some(of_weight), Some(back.weight), Some(back.bias)];
-            if let Some(bias) = no_bias {
-                gradients.push(Some(bias.zeros_like()?));
+    ) -> Result<(Tensor, SavedConv)> {
+        // Detached: candle is not to record what this crate does. A step of the optimiser changes the numbers in place, but
+        // not before the way back is done.
+        let convolved = conv2d(xs, &self.weight.detach(), self.window)?;
+        let Some(norm) = &mut self.norm else {
+            let mut inner = convolved;
+            if let Some(bias) = &self.bias {
+                inner = inner.broadcast_add(&bias.detach().reshape((1, (), 1, 1))?)?;
             }
-            gradients.extend(back.addend.map(Some));
-            Ok(Back { gradients, penalty: back.penalty })
-        });
-        Ok(ys)
+            if let Some(addend) = addend {
+                inner = cnn_kernels::add(&inner, addend)?;
+            }
+            return Ok((activation.forward(&inner, recorder)?, SavedConv::Plain(inner)));
+        };
+        let (ys, statistics) =
+            detached(&norm.norm).forward(&convolved, addend, &activation.recorded_by(recorder))?;
+        let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F64)?.to_vec1()).transpose()?;
+        norm.running.update(&statistics, &bias.unwrap_or_default());
+        Ok((ys, SavedConv::Norm(convolved, statistics)))
     }
+
+    /// `wants_xs`: whether anything before `xs` has a gradient.
+    pub(super) fn backward(
+        &self,
+        saved: SavedConv,
+        (xs, addend): (&Tensor, Option<&Tensor>),
+        wants_xs: bool,
+        activation: &Activation,
+        gradient: &Tensor,
+        penalty: Option<RangePenalty>,
+    ) -> Result<ConvGradients> {
+        let weight = self.weight.detach();
+        let (inner, of_addend, bias, norm, penalty) = match (saved, &self.norm) {
+            (SavedConv::Norm(convolved, statistics), Some(norm)) => {
+                let norm = detached(&norm.norm);
+                let epilogue = activation.penalised_by(penalty);
+                let back = norm.backward(&convolved, addend, &epilogue, &statistics, gradient)?;
+                let bias = self.bias.as_ref().map(Tensor::zeros_like).transpose()?;
+                (back.xs, back.addend, bias, Some([back.weight, back.bias]), back.penalty)
+            }
+            (SavedConv::Norm(..), None) => unreachable!("the way forward had a batch norm"),
+            (SavedConv::Plain(inner), _) => {
+                let back = activation.gradient(&inner, gradient)?;
+                let (back, penalty) = add_penalty(penalty, &inner, back)?;
+                let bias = self.bias.as_ref().map(|_| back.sum((0, 2, 3))).transpose()?;
+                let of_addend = addend.map(|_| back.clone());
+                (back, of_addend, bias, None, penalty)
+            }
+        };
+        let (_, _, height, width) = xs.dims4()?;
+        let (_, _, kernel_height, kernel_width) = weight.dims4()?;
+        let kernel = (kernel_height, kernel_width);
+        let of_weight = conv2d_weight_gradient(xs, &inner, kernel, self.window)?;
+        let of_xs = wants_xs.then(|| conv2d_input_gradient(&inner, &weight, (height, width), self.window));
+        let xs = of_xs.transpose()?;
+        Ok(ConvGradients { xs, addend: of_addend, weight: of_weight, bias, norm, penalty })
+    }
+}
+
+/// The same numbers, of which candle does not record what is done with them.
+fn detached(norm: &BatchNorm) -> BatchNorm {
+    BatchNorm { weight: norm.weight.detach(), bias: norm.bias.detach(), eps: norm.eps }
 }

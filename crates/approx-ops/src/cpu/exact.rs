@@ -2,11 +2,11 @@
 //!
 //! kernels/functions.cuh has the same arithmetic, operation by operation, but for `tanh` and the error function.
 
+use cnn_kernels::cpu::select;
 use minimax_coeffs::ActivationFunction;
 use pulp::{Simd, bytemuck};
 
 use super::map::Map;
-use super::select;
 
 /// An [`ActivationFunction`] with its parameters in float32.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,15 +1,13 @@
 //! Functions of one variable, applied to every element.
 
+use cnn_kernels::cpu::{
+    CHUNK, InBlocks, build, in_blocks, is_within_one, last_block, select, store_last_block,
+};
+use cnn_kernels::{RangeStats, SimdLevel};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::Composite;
-use super::{InBlocks, build, in_blocks, is_within_one, last_block, select, store_last_block};
-use crate::range::RangeStats;
-use crate::simd::SimdLevel;
-
-/// Elements a task works on: 64 KiB, which stay in the core's own cache between being copied and mapped.
-pub(super) const CHUNK: usize = 1 << 14;
 
 /// A function of one variable with its derivative.
 pub(crate) trait Map: Sync {

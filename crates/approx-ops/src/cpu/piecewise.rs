@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use cnn_kernels::cpu::{is_within_one, select};
 use minimax_coeffs::PiecewiseLinear;
 use pulp::Simd;
 
 use super::composite::Composite;
 use super::exact::Exact;
 use super::map::Map;
-use super::{is_within_one, select};
 
 /// `slope · x + offset + Σ weight · (x − at) (1 + s((x − at) / B')) / 2` with `B' = B + |at|`, or `x` times that.
 #[derive(Debug, Clone)]

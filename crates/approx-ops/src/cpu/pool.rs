@@ -8,14 +8,13 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use cnn_kernels::cpu::{InBlocks, build, in_blocks, is_within_one, last_block, select, store_last_block};
+use cnn_kernels::{RangeStats, SimdLevel};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::Composite;
-use super::{InBlocks, build, in_blocks, is_within_one, last_block, select, store_last_block};
 use crate::max_pool::PoolSpec;
-use crate::range::RangeStats;
-use crate::simd::SimdLevel;
 
 /// Outputs a task computes, about: enough rows that the first ones, which nothing was kept from, do not weigh.
 const OUTPUTS_PER_TASK: usize = 1 << 16;

@@ -1,11 +1,11 @@
 //! Best polynomials of smooth activation functions, a few vectors at a time.
 
+use cnn_kernels::cpu::{is_within_one, select};
 use minimax_coeffs::SmoothApproximation;
 use pulp::Simd;
 
 use super::exact::Exact;
 use super::map::Map;
-use super::{is_within_one, select};
 
 /// `p(x)` for `|x| ≤ B`, in half as many terms ([`SmoothApproximation::in_square`]), by Clenshaw's recurrence.
 #[derive(Debug, Clone)]

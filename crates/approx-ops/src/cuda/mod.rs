@@ -4,48 +4,18 @@
 //! ([`slots`]), so that nothing waits for it but the one who asks.
 
 pub(crate) mod activation;
-#[cfg(feature = "cudnn")]
-pub(crate) mod conv;
 pub(crate) mod max_pool;
 pub(crate) mod slots;
 
-use std::ptr::from_mut;
-
-use candle_core::cuda_backend::cudarc::driver::result::device::get_default_mem_pool;
-use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUdevice_attribute, CUmemPool_attribute, cuMemPoolSetAttribute,
-};
+use candle_core::Result;
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
-use candle_core::{CudaStorage, Device, Layout, Result};
+pub(crate) use cnn_kernels::cuda::contiguous;
 
 use crate::kernels::{self, ActivationParams, PoolParams};
-
-/// candle's CUDA device of this number, set up so that giving memory back and taking it again costs nothing: the process
-/// keeps what it once took, as PyTorch does. (Otherwise the driver unmaps it each time that somebody waits for the
-/// device, which is at each batch.)
-///
-/// # Errors
-/// candle's own, where there is no such device or no driver.
-pub fn cuda_device(ordinal: usize) -> Result<Device> {
-    let device = Device::new_cuda(ordinal)?;
-    let cuda = device.as_cuda_device()?;
-    let context = cuda.cuda_stream().context().clone();
-    // SAFETY: candle gives each thread one stream, so that cudarc never waits for the events that it makes for each
-    // tensor; without them, all is as before. A tensor goes to another thread only after a wait (approx-data's prefetch).
-    unsafe { cuda.disable_event_tracking() };
-    // Without memory pools there is nothing to keep.
-    // SAFETY: the device is the context's.
-    if let Ok(pool) = unsafe { get_default_mem_pool(context.cu_device()) } {
-        let mut bytes = u64::MAX;
-        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-        // SAFETY: the pool is there as long as the device, and the attribute is a number of 64 bits.
-        unsafe { cuMemPoolSetAttribute(pool, attribute, from_mut(&mut bytes).cast()) }.result().w()?;
-    }
-    Ok(device)
-}
 
 /// Kernels that are compiled together. candle keeps them by this name.
 struct Module {
@@ -67,14 +37,6 @@ fn address(device: &CudaDevice, values: &CudaSlice<f32>, start: usize) -> Addres
     let stream = device.cuda_stream();
     let (begin, _guard) = values.device_ptr(&stream);
     begin + (start * size_of::<f32>()) as Address
-}
-
-/// The float32 numbers of a contiguous tensor: where they are, from the storage's beginning.
-fn contiguous<'a>(storage: &'a CudaStorage, layout: &Layout) -> Result<(&'a CudaSlice<f32>, usize)> {
-    match layout.contiguous_offsets() {
-        Some((start, _)) => Ok((storage.as_cuda_slice::<f32>()?, start)),
-        None => candle_core::bail!("expected a contiguous tensor"),
-    }
 }
 
 /// Enough blocks for `work` pieces of work, one a thread, as far as they run at once; 1 at least.

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
+use cnn_kernels::RangeStats;
 
 use super::Address;
-use crate::range::RangeStats;
 
 /// 64-bit words of a slot: the largest |x| as float32's bits, in the lower half of the first; how many values were out
 /// of range. `Range` in kernels/minimax.cuh.

@@ -4,9 +4,9 @@
 
 use approx_eval::SiteRange;
 use approx_eval::calibrate::SiteSummary;
-use approx_eval::report::WeightsFile;
+use approx_eval::report::WeightsIdentity;
 use approx_eval::sweep::Row;
-use approx_models::{ActivationPolicy, Backbone, Network, SiteKind, Weights};
+use approx_models::{ActivationPolicy, Backbone, Composition, Network, SiteKind, Weights};
 use approx_ops::Sketch;
 use approx_report::{Machine, NetworkData, SignError, SweepData};
 use candle_core::Device;
@@ -29,14 +29,14 @@ pub fn data(networks: &[(&str, &str)]) -> SweepData {
             time: "2026-11-24 17:30 UTC".to_owned(),
         },
         networks: networks.iter().enumerate().map(network).collect(),
-        signs: Alpha::all().map(|alpha| SignError::of(alpha.into())).collect(),
+        signs: Alpha::all().map(|alpha| SignError::of(&Composition::published(alpha))).collect(),
     }
 }
 
 fn network(dataset: &str, name: &str, index: usize) -> NetworkData {
     let backbone = Backbone::find(dataset, name).unwrap();
     let weights = Weights::generate(Device::Cpu, |_name, shape| vec![0.01; shape.iter().product()]);
-    let network = backbone.build(&weights, &ActivationPolicy::exact()).unwrap();
+    let network = Network::build(backbone.graph().unwrap(), &weights, &ActivationPolicy::exact()).unwrap();
     let max_pool = network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
     let rows: Vec<Row> = Alpha::all().map(|alpha| row(backbone, alpha, index, max_pool)).collect();
     let noisy = rows.iter().filter(|row| index > 0 && row.alpha >= 10).flat_map(|row| {
@@ -50,7 +50,10 @@ fn network(dataset: &str, name: &str, index: usize) -> NetworkData {
     NetworkData {
         backbone: name.to_owned(),
         dataset: dataset.to_owned(),
-        weights: WeightsFile { file: format!("weights/{MARKUP}.safetensors"), sha256: "c0ffee".repeat(10) },
+        weights: WeightsIdentity {
+            file: format!("weights/{MARKUP}.safetensors"),
+            sha256: "c0ffee".repeat(10),
+        },
         policy: (index == 1).then(|| format!("{MARKUP}.json")),
         noisy: noisy.collect(),
         sites: sites(&network),
@@ -72,7 +75,7 @@ fn row(backbone: &Backbone, alpha: Alpha, index: usize, max_pool: bool) -> Row {
         degrees: sign.degrees(),
         relu_depth: sign.relu_cost().depth,
         relu_multiplications: sign.relu_cost().non_scalar_multiplications,
-        network_depth: backbone.is_sequential().then(|| 19 * sign.relu_cost().depth),
+        network_depth: Some(19 * sign.relu_cost().depth),
         network_multiplications: 1019 * sign.relu_cost().non_scalar_multiplications,
         b_relu: result(35.0),
         b_max: result(20.123_456_7).filter(|_| max_pool),
@@ -99,7 +102,7 @@ fn sites(network: &Network) -> Vec<SiteSummary> {
         let sketch = Sketch::of(&(-500..=500).map(value).collect::<Vec<f32>>());
         let max_abs = sketch.max().unwrap().max(-sketch.min().unwrap());
         let range = SiteRange { name: site.name().to_owned(), kind: site.kind(), max_abs };
-        SiteSummary::new(&range, &sketch, if site.kind() == SiteKind::Relu { 35.0 } else { 20.123_456_7 })
+        SiteSummary::new(&range, &sketch, if site.kind() == SiteKind::Relu { 35.0 } else { 20.123_456_7 }, [])
     };
     network.sites().iter().enumerate().map(site).collect()
 }

@@ -1,0 +1,12 @@
+//! The backbones: each is a function from a [`GraphBuilder`](crate::GraphBuilder) to a value, its logits.
+//!
+//! Tensors have the names of the authors' weights (for CIFAR-10), or of torchvision's (for ImageNet); sites are named in
+//! their style.
+
+mod backbone;
+pub mod googlenet;
+pub mod inception;
+pub mod resnet;
+pub mod vgg;
+
+pub use backbone::Backbone;
