@@ -127,15 +127,6 @@ def build(name):
             module.bn3.weight.data.mul_(0.25)
         elif isinstance(module, (torchvision.models.resnet.BasicBlock, BasicBlock)):
             module.bn2.weight.data.mul_(0.25)
-    # Where a network is of another kind, batch norm gets the mean and variance that its inputs have.
-    if name in OTHERS or name.endswith(("googlenet", "inception_v3")):
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None
-                module.reset_running_stats()
-                module.train()
-        model(torch.rand(16, 3, NETWORKS[name][1], NETWORKS[name][1]))
-        model.eval()
     return model
 
 

@@ -353,12 +353,19 @@ impl<'a> Sweep<'a> {
     fn row(&self, setting: &Setting, result: &PointResult) -> Row {
         let Setting { composition, noise } = setting;
         let one = composition.sign().relu_cost();
-        let in_all: u32 = self.network.sites().iter().map(|site| site.signs().1).sum();
         let has_max_pool = self.network.sites().iter().any(|site| site.kind() == SiteKind::MaxPool);
         let (report, unusable) = match result {
             PointResult::Report(report) => (Some(report), None),
             PointResult::Unusable(reason) => (None, Some(reason.clone())),
         };
+        // Where no bound was found, the one that the search begins with.
+        let bound = |site: &Site| match (site.bound().filter(|_| self.policy.is_some()), site.kind()) {
+            (Some(bound), _) => bound,
+            (None, SiteKind::Relu) => report.and_then(|r| r.b_relu).unwrap_or(self.search.start.relu),
+            (None, SiteKind::MaxPool) => report.and_then(|r| r.b_max).unwrap_or(self.search.start.max_pool),
+        };
+        let cost = |site: &Site| site.cost(composition, bound(site));
+        let multiplications = self.network.sites().iter().map(|site| cost(site).non_scalar_multiplications);
         Row {
             backbone: self.backbone.clone(),
             alpha: composition.bits(),
@@ -366,8 +373,8 @@ impl<'a> Sweep<'a> {
             degrees: composition.sign().degrees(),
             relu_depth: one.depth,
             relu_multiplications: one.non_scalar_multiplications,
-            network_depth: Some(self.network.depth(|site| site.signs().0 * one.depth)),
-            network_multiplications: in_all * one.non_scalar_multiplications,
+            network_depth: Some(self.network.depth(|site| cost(site).depth)),
+            network_multiplications: multiplications.sum(),
             b_relu: report.and_then(|r| r.b_relu),
             b_max: report.and_then(|r| r.b_max).filter(|_| has_max_pool),
             exact_accuracy: report.map(|r| r.exact.accuracy),

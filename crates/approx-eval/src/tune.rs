@@ -100,10 +100,12 @@ pub fn tune(
     observer: &dyn Observer,
 ) -> Result<Tuned> {
     let errors = sensitivities(job, exact, network, goal, observer)?;
-    let costs: Vec<Cost> =
-        goal.compositions.iter().map(|composition| composition.sign().relu_cost()).collect();
-    let sites: Vec<(u32, u32)> = network.sites().iter().map(Site::signs).collect();
-    let path = greedy_path(&errors, &costs, &sites, goal.minimise);
+    let of_site = |(site, bound): (&Site, f64)| {
+        goal.compositions.iter().map(|composition| site.cost(composition, bound)).collect()
+    };
+    let costs: Vec<Vec<Cost>> =
+        network.sites().iter().zip(initial_bounds(exact, goal.headroom)).map(of_site).collect();
+    let path = greedy_path(&errors, &costs, goal.minimise);
     let mut search = PathSearch { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
 
     // The last place of the path that is good enough: `good` is, `bad` is not.
@@ -128,14 +130,10 @@ pub fn tune(
     let mut kept = None;
     for Evaluated { place, found } in evaluated {
         let chosen = place == good;
-        let by_site = path[place].iter().zip(&sites);
-        let multiplications =
-            by_site.clone().map(|(&alpha, site)| costs[alpha].non_scalar_multiplications * site.1);
-        let levels: HashMap<&str, u32> = names
-            .iter()
-            .zip(by_site)
-            .map(|(name, (&alpha, site))| (name.as_str(), costs[alpha].depth * site.0))
-            .collect();
+        let by_site = path[place].iter().zip(&costs).map(|(&alpha, costs)| costs[alpha]);
+        let multiplications = by_site.clone().map(|cost| cost.non_scalar_multiplications);
+        let levels: HashMap<&str, u32> =
+            names.iter().map(String::as_str).zip(by_site.map(|cost| cost.depth)).collect();
         points.push(TunedPoint {
             levels: network.depth(|site| levels[site.name()]),
             multiplications: multiplications.sum(),
@@ -275,18 +273,13 @@ fn sensitivities(
 }
 
 /// From the highest precision everywhere to the lowest, by index of precision for each site: each step the one that saves
-/// most for the least additional error.
-fn greedy_path(
-    errors: &[Vec<f64>],
-    costs: &[Cost],
-    sites: &[(u32, u32)],
-    minimise: Minimise,
-) -> Vec<Vec<usize>> {
+/// most for the least additional error. Errors and costs are by site and precision.
+fn greedy_path(errors: &[Vec<f64>], costs: &[Vec<Cost>], minimise: Minimise) -> Vec<Vec<usize>> {
     let cost = |site: usize, alpha: usize| match minimise {
-        Minimise::Depth => costs[alpha].depth * sites[site].0,
-        Minimise::Multiplications => costs[alpha].non_scalar_multiplications * sites[site].1,
+        Minimise::Depth => costs[site][alpha].depth,
+        Minimise::Multiplications => costs[site][alpha].non_scalar_multiplications,
     };
-    let mut state = vec![costs.len() - 1; errors.len()];
+    let mut state: Vec<usize> = costs.iter().map(|costs| costs.len() - 1).collect();
     let mut path = vec![state.clone()];
     loop {
         let steps = (0..state.len()).flat_map(|site| (0..state[site]).map(move |alpha| (site, alpha)));
@@ -345,18 +338,18 @@ mod tests {
 
     #[test]
     fn the_path_gives_away_what_matters_least_first() {
-        let costs = [cost(2, 3), cost(4, 8), cost(5, 9)];
         // Site 1 counts twice; site 0 minds a lot; the lowest precision is of no use at site 2.
+        let once = vec![cost(2, 3), cost(4, 8), cost(5, 9)];
+        let costs = [once.clone(), vec![cost(4, 9), cost(8, 24), cost(10, 27)], once];
         let errors = [vec![9.0, 4.0, 0.0], vec![2.0, 0.5, 0.0], vec![f64::INFINITY, 0.3, 0.0]];
-        let sites = [(1, 1), (2, 3), (1, 1)];
-        let path = greedy_path(&errors, &costs, &sites, Minimise::Depth);
+        let path = greedy_path(&errors, &costs, Minimise::Depth);
         assert_eq!(
             path,
             // 0.5 / 2 levels, 0.3 / 1, 1.5 / 4, 9 / 3 (and not 4 / 1).
             [[2, 2, 2], [2, 1, 2], [2, 1, 1], [2, 0, 1], [0, 0, 1]]
         );
         let depth = |state: &Vec<usize>| -> u32 {
-            state.iter().zip(&sites).map(|(&alpha, site)| costs[alpha].depth * site.0).sum()
+            state.iter().zip(&costs).map(|(&alpha, costs)| costs[alpha].depth).sum()
         };
         assert!(path.windows(2).all(|pair| depth(&pair[1]) < depth(&pair[0])));
     }

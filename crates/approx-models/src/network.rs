@@ -10,13 +10,14 @@ use candle_core::{Device, Tensor};
 use cnn_graph::ops::{self, Op};
 use cnn_graph::passes::{longest_path, prune};
 use cnn_graph::{Graph, ValueId};
+use minimax_coeffs::Cost;
 use rayon::prelude::*;
 
 use crate::error::{ModelError, Result};
 use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
-use crate::exec::{Executable, Watched, at};
+use crate::exec::{self, Executable, Watched, at};
 use crate::params::ParamReader;
-use crate::policy::{ActivationPolicy, SiteKind, SitePolicy};
+use crate::policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
 use crate::run_options::{Outside, RunOptions};
 use crate::weights::Weights;
 
@@ -69,13 +70,20 @@ impl Site {
         self.bound
     }
 
-    /// How many approximations of the sign function a value goes through one after the other here, and how many there
-    /// are to an output: one of each for ReLU; for max-pooling those of the tournament, 2 and 3 for a window of 2×2, 4
-    /// and 8 for one of 3×3.
-    pub fn signs(&self) -> (u32, u32) {
+    /// What one evaluation of the approximation on `[-bound, bound]` costs here. For a max-pooling it is the cost of the
+    /// tournament that leads to one output: 2 maxima in sequence and 3 in all for a window of 2×2, 4 and 8 for one of
+    /// 3×3.
+    pub fn cost(&self, composition: &Composition, _bound: f64) -> Cost {
+        let one = composition.sign().relu_cost();
         match self.op {
-            SiteOp::Activation(_) => (1, 1),
-            SiteOp::MaxPool(pool, _) => pool.signs(),
+            SiteOp::Activation(_) => one,
+            SiteOp::MaxPool(pool, _) => {
+                let (in_sequence, in_all) = pool.signs();
+                Cost {
+                    depth: in_sequence * one.depth,
+                    non_scalar_multiplications: in_all * one.non_scalar_multiplications,
+                }
+            }
         }
     }
 
@@ -102,16 +110,7 @@ impl Site {
 
 /// The window as the ops take it.
 fn pool_spec(name: &str, pool: ops::Pool) -> Result<PoolSpec> {
-    let unsupported =
-        |reason: &str| ModelError::Unsupported { node: name.to_owned(), reason: reason.to_owned() };
-    let ops::Pool { kernel: [height, width], stride: [rows, columns], padding, ceil_mode } = pool;
-    match padding.as_symmetric() {
-        Some((above, left)) if height == width && rows == columns && above == left => {
-            let spec = PoolSpec::new(height, rows, above).map_err(at(name))?;
-            Ok(spec.with_ceil_mode(ceil_mode))
-        }
-        _ => Err(unsupported("a max-pooling whose window, stride or padding differs by side")),
-    }
+    exec::pooling::pool_spec(pool).map_err(|error| at(name)(error.into()))
 }
 
 /// A value of a network that is looked at: [`Network::watch`].
@@ -236,7 +235,7 @@ impl Network {
         let unknown = |name: &str| ModelError::UnknownValue { name: name.to_owned() };
         let find = |name: &'n str| graph.find(name).ok_or_else(|| unknown(name));
         let values: BTreeSet<ValueId> = names.into_iter().map(find).collect::<Result<_>>()?;
-        let schedule = crate::exec::Schedule::new(graph, &values);
+        let schedule = exec::Schedule::new(graph, &values);
         let outputs: BTreeSet<ValueId> = schedule.steps.iter().map(|step| step.output()).collect();
         if let Some(value) = values.iter().find(|value| **value != graph.input() && !outputs.contains(value))
         {

@@ -45,6 +45,12 @@ fn rows() -> Vec<(&'static str, Graph)> {
             }),
         ),
         ("conv 1×1 with stride", one(Conv::new(4, [1, 1]).with_stride(2))),
+        ("conv 3×3, depthwise", one(Conv::same(12, 3).with_groups(6).with_bias())),
+        ("conv 3×3, in groups", one(Conv::same(9, 3).with_groups(3))),
+        ("conv 3×2, dilated, other strides and padding by side", {
+            let padding = Padding { top: 2, bottom: 0, left: 1, right: 3 };
+            one(Conv { stride: [2, 1], dilation: [2, 3], padding, ..Conv::new(5, [3, 2]) })
+        }),
         ("conv 1×7", one(Conv::new(4, [1, 7]).with_padding(0, 3))),
         ("conv, norm", some(|b, x| b.conv_bn("conv", "bn", x, Conv::same(4, 3).with_bias(), 1e-3))),
         (
@@ -76,9 +82,19 @@ fn rows() -> Vec<(&'static str, Graph)> {
             let window = pool(3, 2).with_padding(1).with_ceil_mode(true);
             some(|b, x| b.max_pool("pool", x, window))
         }),
+        ("max-pooling 2×5, padding by side", {
+            let padding = Padding { top: 0, bottom: 1, left: 2, right: 1 };
+            let window = Pool { kernel: [2, 5], stride: [1, 3], padding, ceil_mode: false };
+            some(|b, x| b.max_pool("pool", x, window))
+        }),
         ("max-pooling 1×1", some(|b, x| b.max_pool("pool", x, pool(1, 2)))),
         ("average 3×3", one(AvgPool { window: pool(3, 1).with_padding(1), count_padding: true })),
         ("average 2×2", one(AvgPool { window: pool(2, 2), count_padding: false })),
+        ("average 3×2, padded, in ceil mode, without the padding", {
+            let padding = Padding { top: 1, bottom: 0, left: 1, right: 1 };
+            let window = Pool { kernel: [3, 2], stride: [2, 3], padding, ceil_mode: true };
+            one(AvgPool { window, count_padding: false })
+        }),
         ("average to 4×3", some(|b, x| b.adaptive_avg_pool(x, [4, 3]))),
         ("global average", some(|b, x| b.global_avg_pool(x))),
         (

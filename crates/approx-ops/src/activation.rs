@@ -32,7 +32,7 @@ pub struct Activation(pub(crate) Function);
 
 impl Activation {
     /// `x`.
-    pub const IDENTITY: Activation = Activation(Function::Identity);
+    pub const IDENTITY: Activation = Activation(Function::Identity { bound: f32::MAX });
     /// `max(x, 0)`, as [`relu`](crate::relu()).
     pub const RELU: Activation = Activation(Function::Relu);
     /// `x²`, as [`square`](crate::square).

@@ -22,7 +22,10 @@ use crate::range::RangeRecorder;
 /// Which function.
 #[derive(Debug, Clone)]
 pub(crate) enum Function {
-    Identity,
+    /// `x`; values beyond the bound are counted.
+    Identity {
+        bound: f32,
+    },
     Relu,
     Square,
     ReluAq,
@@ -46,7 +49,7 @@ pub(crate) enum Function {
 macro_rules! with_map {
     ($function:expr, $map:ident => $body:expr) => {
         match $function {
-            Function::Identity => {
+            Function::Identity { .. } => {
                 let $map = &map::Identity;
                 $body
             }
@@ -89,7 +92,7 @@ macro_rules! with_map {
 impl Function {
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Identity => "identity",
+            Self::Identity { .. } => "identity",
             Self::Relu => "relu",
             Self::Square => "square",
             Self::ReluAq => "relu_aq",
@@ -113,7 +116,9 @@ impl Function {
     /// The largest `|x|` that the function is meant for.
     pub(crate) fn bound(&self) -> f32 {
         match self {
-            Self::MinimaxRelu { bound, .. } | Self::MinimaxReluWithin { bound, .. } => *bound,
+            Self::Identity { bound }
+            | Self::MinimaxRelu { bound, .. }
+            | Self::MinimaxReluWithin { bound, .. } => *bound,
             Self::Piecewise(piecewise) => piecewise.bound,
             Self::Smooth(smooth) => smooth.bound,
             _ => f32::MAX,

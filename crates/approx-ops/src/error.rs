@@ -20,33 +20,6 @@ pub enum OpError {
         /// As given.
         function: ActivationFunction,
     },
-    /// A pooling window that the tournament is not defined for, or a stride or padding that makes no sense.
-    #[error(
-        "max-pooling with kernel {kernel}, stride {stride}, padding {padding}: the kernel must be 2 or 3, the \
-         stride at least 1, the padding at most half the kernel"
-    )]
-    UnsupportedPool {
-        /// Height and width of the window.
-        kernel: usize,
-        /// Distance of two windows.
-        stride: usize,
-        /// Rows and columns added at each side.
-        padding: usize,
-    },
-    /// An image smaller than the pooling window.
-    #[error(
-        "max-pooling with kernel {kernel} and padding {padding} has no window in an image of {height}×{width}"
-    )]
-    EmptyPool {
-        /// Height and width of the window.
-        kernel: usize,
-        /// Rows and columns added at each side.
-        padding: usize,
-        /// The image's height.
-        height: usize,
-        /// The image's width.
-        width: usize,
-    },
     /// A composition that does not fit into what a CUDA kernel can be given.
     #[error("a composition of {components} components; on CUDA there can be {limit}, of degree 63 at most")]
     LongComposition {
@@ -75,9 +48,9 @@ pub enum OpError {
         /// How many there can be.
         limit: usize,
     },
-    /// The error of a general kernel: an input that is not float32, for example.
+    /// The error of a general kernel: an input that is not float32, for example, or a pooling window that does not fit.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(Box<KernelError>),
     /// candle's own error: a wrong shape, a device without this op.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -91,7 +64,7 @@ pub type Result<T, E = OpError> = std::result::Result<T, E>;
 impl From<OpError> for candle_core::Error {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Candle(error) | OpError::Kernel(KernelError::Candle(error)) => error,
+            OpError::Candle(error) => error,
             error => candle_core::Error::wrap(error),
         }
     }
@@ -107,11 +80,20 @@ pub(crate) fn check_bound(bound: f64) -> Result<f32> {
     }
 }
 
+impl From<KernelError> for OpError {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Candle(error) => error.into(),
+            error => Self::Kernel(Box::new(error)),
+        }
+    }
+}
+
 /// An error that passes through a kernel, whose epilogue is one of this crate's functions.
 impl From<OpError> for KernelError {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Kernel(error) => error,
+            OpError::Kernel(error) => *error,
             OpError::Candle(error) => error.into(),
             error => KernelError::Epilogue(Box::new(error)),
         }

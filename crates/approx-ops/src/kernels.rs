@@ -2,11 +2,12 @@
 //!
 //! Built with the feature `cuda`, and for the tests, which run the kernels' arithmetic on the host.
 
+use cnn_kernels::PoolSpec;
+
 use crate::cpu::composite::Composite;
 use crate::cpu::exact::Exact;
 use crate::elementwise::{Channels, Function};
 use crate::error::{OpError, Result};
-use crate::max_pool::PoolSpec;
 
 /// Coefficients of each half of a component, as there: degree 63, the highest of all compositions.
 const MAX_TERMS: usize = 16;
@@ -316,20 +317,20 @@ impl<T: Real> PoolParams<T> {
         let largest = planes.numbers().0.max(planes.numbers().1) * count;
         assert!(largest <= MAX_NUMBERS, "{largest} numbers are too many for one launch");
         // Beyond the image, no stride differs from another.
-        let stride = spec.stride().min(MAX_NUMBERS);
+        let stride = spec.stride()[0].min(MAX_NUMBERS);
         Ok(Self {
             planes: count as u32,
             height: height as u32,
             width: width as u32,
             stride: stride as u32,
-            padding: spec.padding() as u32,
+            padding: spec.padding().top as u32,
             slot: slot.unwrap_or(NO_SLOT),
             out_height: Divisor::new(output.0),
             out_width: Divisor::new(output.1),
             in_height: Divisor::new(height),
             in_width: Divisor::new(width),
             by_stride: Divisor::new(stride),
-            kernel: spec.kernel() as u32,
+            kernel: spec.kernel()[0] as u32,
             bound,
             exact_outside: max.exact_outside.into(),
             c: T::rounded(max.c),

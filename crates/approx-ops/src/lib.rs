@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`relu`](mod@relu) | [`MinimaxRelu`], and the exact [`relu()`] |
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
-//! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`] with padding and ceil mode |
+//! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`], of any window |
 //! | [`noise`] | [`NoisyRelu`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
 //! | [`activation`] | [`Activation`]: any function of one variable, chosen at run time: exact, through ReLU or a polynomial; by itself or at the end of a kernel of the crate [`cnn_kernels`] |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
@@ -32,6 +32,8 @@
 //! ```
 
 pub mod activation;
+#[cfg(any(feature = "cuda", test))]
+mod composed;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -48,9 +50,9 @@ pub mod relu;
 pub mod sketch;
 
 pub use activation::{Activation, ActivationEpilogue, Precision};
-pub use cnn_kernels::RangeStats;
+pub use cnn_kernels::{PoolSpec, RangeStats};
 pub use error::{OpError, Result};
-pub use max_pool::{MinimaxMaxPool, PoolSpec, max_pool, max_pool_gradient};
+pub use max_pool::{MinimaxMaxPool, max_pool, max_pool_gradient};
 pub use minimax_coeffs::ActivationFunction;
 pub use noise::{Excursions, Noise, NoisyMaxPool, NoisyRelu};
 pub use quadratic::{relu_aq, square};

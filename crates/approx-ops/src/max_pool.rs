@@ -3,88 +3,25 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
-use cnn_kernels::check_dtype;
 use cnn_kernels::cpu::{as_f32, dense};
 use cnn_kernels::tensor::for_device;
+use cnn_kernels::{PoolSpec, check_dtype};
 use minimax_coeffs::{Alpha, CompositeSign};
 
 use crate::activation::Precision;
+#[cfg(any(feature = "cuda", test))]
+use crate::composed::ComposedPool;
 use crate::cpu::composite::Composite;
 use crate::cpu::pool::{Max, Pooling};
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::error::{OpError, Result, check_bound};
+#[cfg(any(feature = "cuda", test))]
+use crate::elementwise::Function;
+use crate::error::{Result, check_bound};
 #[cfg(feature = "cuda")]
 use crate::kernels::{CompositeParams, Maximum, Planes};
 use crate::range::RangeRecorder;
 use crate::reference::scale;
-
-/// The window of a max-pooling, as in PyTorch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolSpec {
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    ceil_mode: bool,
-}
-
-impl PoolSpec {
-    /// A `kernel × kernel` window, moved by `stride`, over images with `padding` more rows and columns at each
-    /// side.
-    ///
-    /// # Errors
-    /// [`OpError::UnsupportedPool`] unless the kernel is 2 or 3, the stride at least 1 and the padding at most
-    /// half the kernel.
-    pub fn new(kernel: usize, stride: usize, padding: usize) -> Result<Self> {
-        if !(2..=3).contains(&kernel) || stride == 0 || padding > kernel / 2 {
-            return Err(OpError::UnsupportedPool { kernel, stride, padding });
-        }
-        Ok(Self { kernel, stride, padding, ceil_mode: false })
-    }
-
-    /// Whether a last window may reach beyond the image (it must begin inside the image or its left padding).
-    #[must_use]
-    pub fn with_ceil_mode(self, ceil_mode: bool) -> Self {
-        Self { ceil_mode, ..self }
-    }
-
-    /// Height and width of the window.
-    pub fn kernel(&self) -> usize {
-        self.kernel
-    }
-
-    /// Distance of two windows.
-    pub fn stride(&self) -> usize {
-        self.stride
-    }
-
-    /// Rows and columns added at each side.
-    pub fn padding(&self) -> usize {
-        self.padding
-    }
-
-    /// Height and width of the output for an image of `height × width`; `None` if no window fits.
-    pub fn output_size(&self, height: usize, width: usize) -> Option<(usize, usize)> {
-        let size = |input: usize| {
-            let room = (input + 2 * self.padding).checked_sub(self.kernel)?;
-            let mut steps = if self.ceil_mode { room.div_ceil(self.stride) } else { room / self.stride };
-            if self.ceil_mode && steps * self.stride >= input + self.padding {
-                steps -= 1;
-            }
-            Some(steps + 1)
-        };
-        Some((size(height)?, size(width)?))
-    }
-
-    /// The same.
-    ///
-    /// # Errors
-    /// [`OpError::EmptyPool`] if no window fits.
-    pub(crate) fn checked_output_size(&self, height: usize, width: usize) -> Result<(usize, usize)> {
-        let (kernel, padding) = (self.kernel, self.padding);
-        self.output_size(height, width).ok_or(OpError::EmptyPool { kernel, padding, height, width })
-    }
-}
 
 /// Exact max-pooling that records the range of its input. Unlike candle's, it has padding (which never wins)
 /// and ceil mode.
@@ -93,7 +30,7 @@ impl PoolSpec {
 /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
 ///
 /// # Errors
-/// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`OpError::EmptyPool`], or candle's own for another rank.
+/// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`EmptyPool`](cnn_kernels::KernelError::EmptyPool), or candle's own for another rank.
 pub fn max_pool(xs: &Tensor, spec: &PoolSpec, recorder: &RangeRecorder) -> Result<Tensor> {
     Kind::Exact.apply(xs, *spec, f32::MAX, recorder)
 }
@@ -109,8 +46,17 @@ pub fn max_pool_gradient(xs: &Tensor, spec: &PoolSpec, gradient: &Tensor) -> Res
     Kind::Exact.gradient(xs, *spec, gradient)
 }
 
-/// Max-pooling in which each maximum of two is `max_alpha` (arXiv 2105.10879, section IV), played as a
-/// tournament in row-major window order. Padding counts as zero, also where ceil mode adds a row or column.
+/// Max-pooling in which each maximum of two is `max_alpha` (arXiv 2105.10879, section IV), played as a tournament: round
+/// after round, neighbours in row-major window order play each other, and an odd last one goes on. Padding counts as zero,
+/// also where ceil mode adds a row or column. A window of 1×1 has no maximum and picks pixels.
+///
+/// # Scale
+/// Each `|x| ≤ B` becomes `c·x + 1/2`, and the winner comes back by the inverse map. A maximum of two in `[0, 1]` is off by
+/// at most ε = 2^-alpha, so after `r` rounds a value may lie `r·ε` outside of where the inputs lie; with
+/// `c = (1 − 2rε) / (2B)` they lie in `[rε, 1 − rε]`, and all that is compared stays in `[0, 1]`, where the approximation
+/// holds. A window of `n` values has `r = ⌈log2 n⌉` rounds. The paper has the same for 2×2, `(1 − 4ε) / (2B)`, and
+/// `(1 − 6ε) / (2B)` for 3×3: room for three rounds of its four, as behind the last one nothing is compared. These two are
+/// as published; other windows have room for all.
 ///
 /// # Accuracy
 /// In float32, within 1e-5 · B of the float64 tournament (achieved: docs/numerics.md), on the CPU as on CUDA.
@@ -173,7 +119,7 @@ impl MinimaxMaxPool {
     /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
     ///
     /// # Errors
-    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`OpError::EmptyPool`], or candle's own for another rank.
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`EmptyPool`](cnn_kernels::KernelError::EmptyPool), or candle's own for another rank.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         self.kind().apply(xs, self.spec, self.bound, recorder)
     }
@@ -218,6 +164,10 @@ impl Kind {
     }
 
     fn apply(self, xs: &Tensor, spec: PoolSpec, bound: f32, recorder: &RangeRecorder) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if xs.device().is_cuda() && !cuda::max_pool::has_kernel(&spec) {
+            return self.composed(xs, spec)?.forward(xs, bound, recorder);
+        }
         let (op, dense) = self.op(xs, spec, bound)?;
         let channels_last = op.channels_last;
         let ys = dense.apply_op1(Forward(op, recorder.clone()))?;
@@ -225,6 +175,10 @@ impl Kind {
     }
 
     fn gradient(self, xs: &Tensor, spec: PoolSpec, gradient: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if xs.device().is_cuda() && !cuda::max_pool::has_kernel(&spec) {
+            return self.composed(xs, spec)?.gradient(xs, gradient);
+        }
         let (op, dense) = self.op(xs, spec, f32::MAX)?;
         let gradient = &for_device(gradient)?;
         Ok(match op.channels_last {
@@ -234,6 +188,25 @@ impl Kind {
             }
             false => dense.apply_op2_no_bwd(gradient, &Backward(op))?,
         })
+    }
+
+    /// The same made of functions of one variable, for windows that have no kernel on a device.
+    #[cfg(any(feature = "cuda", test))]
+    fn composed(&self, xs: &Tensor, spec: PoolSpec) -> Result<ComposedPool> {
+        check_dtype(self.name(), xs.dtype())?;
+        let (_, _, height, width) = xs.dims4()?;
+        let maximum = match self {
+            Self::Exact => None,
+            Self::Minimax { sign, c, exact_outside } => {
+                // `max(a, b) = b + relu(a − b)`, and `1 / c` is the largest difference that s is for.
+                let (sign, bound) = (sign.clone(), (1.0 / c) as f32);
+                Some(match exact_outside {
+                    true => Function::MinimaxReluWithin { sign, bound },
+                    false => Function::MinimaxRelu { sign, bound },
+                })
+            }
+        };
+        ComposedPool::new(maximum, spec, [height, width])
     }
 
     /// The op and what it takes: on the CPU, `[N, H, W, C]`.
@@ -353,32 +326,50 @@ impl CustomOp2 for Backward {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use cnn_kernels::Padding;
+
     use super::*;
 
+    /// What runs on a GPU for windows without a kernel, run on the CPU.
     #[test]
-    fn output_sizes_are_pytorchs() {
-        // kernel, stride, padding, ceil mode, input, output
-        let cases = [
-            (2, 2, 0, false, 9, Some(4)),
-            (2, 2, 0, true, 9, Some(5)),
-            (3, 2, 1, false, 112, Some(56)),
-            (3, 2, 0, true, 112, Some(56)),
-            (3, 2, 0, false, 112, Some(55)),
-            (3, 1, 1, true, 28, Some(28)),
-            (2, 2, 1, true, 3, Some(2)), // the third window would begin in the right padding
-            (3, 2, 0, false, 2, None),
-        ];
-        for (kernel, stride, padding, ceil_mode, input, output) in cases {
-            let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
-            assert_eq!(spec.output_size(input, input), output.map(|o| (o, o)), "{spec:?}");
-        }
-    }
-
-    #[test]
-    fn windows_without_a_tournament_are_refused() {
-        for (kernel, stride, padding) in [(1, 1, 0), (4, 2, 0), (5, 2, 2), (2, 0, 0), (3, 2, 2)] {
-            let error = PoolSpec::new(kernel, stride, padding).unwrap_err().to_string();
-            assert!(error.contains(&format!("kernel {kernel}, stride {stride}")), "{error}");
+    fn a_tournament_of_whole_tensors_gives_what_ours_gives() {
+        let values = |xs: &Tensor| xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let uneven = Padding { top: 1, bottom: 0, left: 0, right: 1 };
+        let xs = Tensor::rand(-8f32, 8.0, (2, 3, 9, 8), &Device::Cpu).unwrap();
+        for spec in [
+            PoolSpec::new(2, 2, 0).unwrap(),
+            PoolSpec::new(3, 2, 1).unwrap(),
+            PoolSpec::new(5, 2, 2).unwrap().with_ceil_mode(true),
+            PoolSpec::rectangular([2, 3], [3, 1], uneven).unwrap().with_ceil_mode(true),
+            PoolSpec::rectangular([1, 1], [2, 3], Padding::ZERO).unwrap(),
+        ] {
+            let minimax = MinimaxMaxPool::new(Alpha::new(9).unwrap(), 6.0, spec).unwrap();
+            for kind in [Kind::Exact, minimax.kind(), minimax.clone().with_exact_outside().kind()] {
+                let what = format!("{}, {spec:?}", kind.name());
+                let recorders = [RangeRecorder::default(), RangeRecorder::default()];
+                let bound = if matches!(kind, Kind::Exact) { f32::MAX } else { 6.0 };
+                // Values outside the bound mean nothing without the exact maximum there.
+                let xs = if matches!(kind, Kind::Minimax { exact_outside: false, .. }) {
+                    (&xs * 0.7).unwrap()
+                } else {
+                    xs.clone()
+                };
+                let composed = kind.composed(&xs, spec).unwrap();
+                let expected = kind.clone().apply(&xs, spec, bound, &recorders[0]).unwrap();
+                let actual = composed.forward(&xs, bound, &recorders[1]).unwrap();
+                assert_eq!(actual.dims(), expected.dims(), "{what}");
+                for (a, e) in values(&actual).iter().zip(values(&expected)) {
+                    assert!((a - e).abs() < 1e-4, "{what}: {a}, not {e}");
+                }
+                assert_eq!(recorders[1].take(), recorders[0].take(), "{what}");
+                let gradient = Tensor::randn(0f32, 1.0, expected.dims(), &Device::Cpu).unwrap();
+                let expected = kind.clone().gradient(&xs, spec, &gradient).unwrap();
+                let actual = composed.gradient(&xs, &gradient).unwrap();
+                for (a, e) in values(&actual).iter().zip(values(&expected)) {
+                    assert!((a - e).abs() < 1e-2 * (1.0 + e.abs()), "gradient of {what}: {a}, not {e}");
+                }
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use cnn_kernels::tensor::dense_channels_last;
-use cnn_kernels::{RangeStats, SimdLevel, check_dtype};
+use cnn_kernels::{PoolSpec, RangeStats, SimdLevel, check_dtype};
 use minimax_coeffs::noise::NoisyComponent;
 use minimax_coeffs::{CompositeSign, NestedForm};
 use pulp::{Simd, WithSimd};
@@ -33,7 +33,6 @@ use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
 use crate::error::{Result, check_bound};
-use crate::max_pool::PoolSpec;
 use crate::range::RangeRecorder;
 use crate::reference;
 
@@ -308,7 +307,7 @@ impl NoisyMaxPool {
     /// `xs`: `[N, C, H, W]`; the output `[N, C, H', W']` with [`PoolSpec::output_size`].
     ///
     /// # Errors
-    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`EmptyPool`](crate::OpError::EmptyPool), or candle's own for another
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), [`EmptyPool`](cnn_kernels::KernelError::EmptyPool), or candle's own for another
     /// rank.
     pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
         check_dtype("noisy_max_pool", xs.dtype())?;

@@ -1,12 +1,12 @@
 //! The ops as plain float64 loops, written as the paper defines them: slow, and the truth for tests.
 
+use cnn_kernels::PoolSpec;
 use minimax_coeffs::{Alpha, CompositeSign};
-
-use crate::max_pool::PoolSpec;
 
 /// Max-pooling of one `height × width` image by the tournament of `max_alpha`, padded with zeros
 /// (arXiv 2105.10879, section IV): each value `x` becomes `c·x + 1/2` with `c = (1 − 4·2^-alpha) / (2B)` for a
-/// 2×2 window and `(1 − 6·2^-alpha) / (2B)` for 3×3, and the winner `r` becomes `(r − 1/2) / c`.
+/// 2×2 window, `(1 − 6·2^-alpha) / (2B)` for 3×3 and `(1 − 2r·2^-alpha) / (2B)` for others of `r` rounds, and the winner `y`
+/// becomes `(y − 1/2) / c`.
 ///
 /// # Panics
 /// If `image` does not have `height · width` values, or holds no window.
@@ -37,25 +37,25 @@ pub fn exact_max_pool(spec: &PoolSpec, image: &[f64], height: usize, width: usiz
 }
 
 /// The factor `c` that brings `[-bound, bound]` into `[0, 1]` with room for the errors of the tournament, whose
-/// maxima are each off by up to `epsilon`.
+/// maxima are each off by up to `epsilon` ([`MinimaxMaxPool`](crate::MinimaxMaxPool) says why).
 pub(crate) fn scale(epsilon: f64, bound: f64, spec: &PoolSpec) -> f64 {
-    let room = if spec.kernel() == 2 { 4.0 } else { 6.0 };
-    (1.0 - room * epsilon) / (2.0 * bound)
+    let rounds = match spec.kernel() {
+        [3, 3] => 3,
+        _ => spec.signs().0,
+    };
+    (1.0 - 2.0 * f64::from(rounds) * epsilon) / (2.0 * bound)
 }
 
-/// Pairs off 4 or 9 values in row-major order.
+/// Round after round, neighbours play each other, and an odd last one goes on: the first `2^k` values play among
+/// themselves until one of them is left, where `2^k` is the largest power of two below their number, and so do the others.
 pub(crate) fn tournament(x: &[f64], max: &mut impl FnMut(f64, f64) -> f64) -> f64 {
     match x {
-        [a, b, c, d] => {
-            let (first, second) = (max(*a, *b), max(*c, *d));
-            max(first, second)
+        [x] => *x,
+        _ => {
+            let (first, others) = x.split_at(x.len().next_power_of_two() / 2);
+            let (first, other) = (tournament(first, max), tournament(others, max));
+            max(first, other)
         }
-        [first @ .., last] if first.len() == 8 => {
-            let (left, right) = (tournament(&first[..4], max), tournament(&first[4..], max));
-            let best = max(left, right);
-            max(best, *last)
-        }
-        _ => panic!("windows have 4 or 9 values, not {}", x.len()),
     }
 }
 
@@ -70,8 +70,9 @@ pub(crate) fn pool(
 ) -> Vec<f64> {
     assert_eq!(image.len(), height * width);
     let (out_height, out_width) = spec.output_size(height, width).expect("a window fits");
+    let ([rows, columns], [step_y, step_x], padding) = (spec.kernel(), spec.stride(), spec.padding());
     let at = |y: usize, x: usize| {
-        let (y, x) = (y.checked_sub(spec.padding()), x.checked_sub(spec.padding()));
+        let (y, x) = (y.checked_sub(padding.top), x.checked_sub(padding.left));
         match (y, x) {
             (Some(y), Some(x)) if y < height && x < width => image[y * width + x],
             _ => padding_value,
@@ -80,10 +81,8 @@ pub(crate) fn pool(
     let mut result = Vec::with_capacity(out_height * out_width);
     for out_y in 0..out_height {
         for out_x in 0..out_width {
-            let window: Vec<f64> = (0..spec.kernel() * spec.kernel())
-                .map(|k| {
-                    at(out_y * spec.stride() + k / spec.kernel(), out_x * spec.stride() + k % spec.kernel())
-                })
+            let window: Vec<f64> = (0..rows * columns)
+                .map(|k| at(out_y * step_y + k / columns, out_x * step_x + k % columns))
                 .collect();
             result.push(reduce(&window));
         }

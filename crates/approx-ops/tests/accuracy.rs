@@ -5,7 +5,7 @@ mod devices;
 
 use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, Precision, RangeRecorder, max_pool, reference};
 use candle_core::{Device, Tensor};
-use cnn_kernels::SimdLevel;
+use cnn_kernels::{Padding, SimdLevel};
 use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial, TableFile};
 use serde::Deserialize;
 
@@ -67,6 +67,7 @@ fn is_accurate(device: &Device) {
     generated_relu_is_about_as_accurate_as_its_file_says(device);
     relu_without_an_adapted_form_is_accurate(device);
     max_pool_agrees_with_golden_values(device);
+    tournaments_of_any_window_agree_with_rounds_in_float64(device);
     exact_max_pool_agrees_with_the_reference(device);
     double_precision_loses_what_rounding_the_result_loses(device);
 }
@@ -192,6 +193,52 @@ fn max_pool_agrees_with_golden_values(device: &Device) {
     println!("  golden max-pooling: at most {worst:.2e} B");
 }
 
+/// Rounds as they are told: neighbours play each other, and an odd last one goes on.
+fn tournaments_of_any_window_agree_with_rounds_in_float64(device: &Device) {
+    let (bound, alpha) = (8.0, Alpha::new(9).unwrap());
+    let sign = CompositeSign::published(alpha);
+    let uneven = Padding { top: 1, bottom: 0, left: 0, right: 1 };
+    let (height, width) = (9, 11);
+    for (kernel, stride, padding, rounds) in [
+        ([2, 3], [2, 1], Padding::ZERO, 3),
+        ([4, 4], [2, 3], Padding::symmetric(2, 1), 4),
+        ([5, 5], [1, 1], Padding::symmetric(2, 2), 5),
+        ([1, 3], [1, 1], Padding::symmetric(0, 1), 2),
+        ([6, 1], [5, 2], Padding::ZERO, 3),
+        ([3, 2], [1, 2], uneven, 3),
+        ([2, 2], [1, 2], uneven, 2),
+        ([3, 3], [3, 1], uneven, 3), // of its four rounds, the published scale has room for three
+        ([1, 1], [2, 3], Padding::ZERO, 0),
+    ] {
+        let spec = PoolSpec::rectangular(kernel, stride, padding).unwrap().with_ceil_mode(true);
+        let xs = Tensor::rand(-8f32, 8.0, (2, 3, height, width), &Device::Cpu).unwrap();
+        let images: Vec<f32> = xs.flatten_all().unwrap().to_vec1().unwrap();
+        let c = (1.0 - 2.0 * f64::from(rounds) * alpha.epsilon()) / (2.0 * bound);
+        let (out_height, out_width) = spec.output_size(height, width).unwrap();
+        let mut expected = Vec::new();
+        for image in images.chunks(height * width) {
+            for (out_y, out_x) in (0..out_height).flat_map(|y| (0..out_width).map(move |x| (y, x))) {
+                let pixel = |k: usize| {
+                    let y = (out_y * stride[0] + k / kernel[1]).wrapping_sub(padding.top);
+                    let x = (out_x * stride[1] + k % kernel[1]).wrapping_sub(padding.left);
+                    if y < height && x < width { f64::from(image[y * width + x]) } else { 0.0 }
+                };
+                let mut players: Vec<f64> = (0..kernel[0] * kernel[1]).map(|k| c * pixel(k) + 0.5).collect();
+                while players.len() > 1 {
+                    let winner = |pair: &[f64]| pair[1..].iter().fold(pair[0], |a, b| sign.max(a, *b));
+                    players = players.chunks(2).map(winner).collect();
+                }
+                expected.push((players[0] - 0.5) / c);
+            }
+        }
+        let minimax = MinimaxMaxPool::new(alpha, bound, spec).unwrap();
+        let actual = minimax.forward(&xs.to_device(device).unwrap(), &RangeRecorder::default()).unwrap();
+        assert_eq!(actual.dims(), [2, 3, out_height, out_width]);
+        let error = largest_difference(&actual, &expected) / bound;
+        assert!(error < 1e-5, "{spec:?}: {error:e} B");
+    }
+}
+
 fn exact_max_pool_agrees_with_the_reference(device: &Device) {
     for (kernel, stride, padding, ceil_mode) in [
         (2, 2, 0, false),
@@ -200,6 +247,9 @@ fn exact_max_pool_agrees_with_the_reference(device: &Device) {
         (3, 2, 0, true),
         (3, 1, 1, false),
         (2, 1, 1, false),
+        (1, 2, 0, true),
+        (5, 1, 2, false),
+        (4, 3, 2, true),
     ] {
         let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
         for (height, width) in [(7, 9), (8, 8), (3, 40), (33, 5)] {

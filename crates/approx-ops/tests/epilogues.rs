@@ -2,7 +2,7 @@
 
 use approx_ops::{Activation, MinimaxRelu, RangePenalty, RangeRecorder};
 use candle_core::{Device, Tensor};
-use cnn_kernels::{BatchNorm, PackedConv2d, SimdLevel};
+use cnn_kernels::{BatchNorm, ConvGeometry, PackedConv2d, Padding, SimdLevel};
 use minimax_coeffs::Alpha;
 
 fn random(shape: &[usize]) -> Tensor {
@@ -37,7 +37,9 @@ fn activations_at_the_end_of_a_kernel_are_those_behind_it_at_every_simd_level() 
 fn convolutions(inputs: usize, outputs: usize, size: usize, kernel: usize) {
     let (xs, residual) = (random(&[3, inputs, size, size]), random(&[3, outputs, size, size]));
     let weight = random(&[outputs, inputs, kernel, kernel]);
-    let conv = PackedConv2d::new(&weight, &random(&[outputs]), 1, (kernel / 2, kernel / 2)).unwrap();
+    let geometry = ConvGeometry::new(inputs, outputs, [kernel; 2])
+        .with_padding(Padding::symmetric(kernel / 2, kernel / 2));
+    let conv = PackedConv2d::new(&weight, &random(&[outputs]), geometry).unwrap();
     let ys = conv.forward(&xs, Some(&residual)).unwrap();
     for activation in activations() {
         let [within, after] = [RangeRecorder::default(), RangeRecorder::default()];

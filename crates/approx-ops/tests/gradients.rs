@@ -7,6 +7,7 @@ use approx_ops::{
     MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, reference, relu, relu_aq, square,
 };
 use candle_core::{Device, Tensor, Var};
+use cnn_kernels::Padding;
 use minimax_coeffs::{Alpha, CompositeSign};
 
 use devices::devices;
@@ -120,10 +121,23 @@ fn max_pool_gradients_are_those_of_finite_differences_on(device: &Device) {
     let (n, c, height, width) = (2, 2, 5, 6);
     let xs = Tensor::rand(-8f32, 8.0, (n, c, height, width), device).unwrap();
     let recorder = RangeRecorder::default();
-    for (kernel, stride, padding, ceil_mode) in
-        [(2, 2, 0, false), (2, 2, 0, true), (3, 2, 1, false), (3, 2, 0, true), (3, 1, 1, false)]
-    {
-        let spec = PoolSpec::new(kernel, stride, padding).unwrap().with_ceil_mode(ceil_mode);
+    let square = |kernel, stride, padding| PoolSpec::new(kernel, stride, padding).unwrap();
+    let rectangular = |kernel, stride, padding| PoolSpec::rectangular(kernel, stride, padding).unwrap();
+    let uneven = Padding { top: 1, bottom: 0, left: 0, right: 1 };
+    for spec in [
+        square(2, 2, 0),
+        square(2, 2, 0).with_ceil_mode(true),
+        square(3, 2, 1),
+        square(3, 2, 0).with_ceil_mode(true),
+        square(3, 1, 1),
+        square(4, 1, 0),
+        square(5, 2, 2).with_ceil_mode(true),
+        square(1, 2, 0),
+        rectangular([2, 3], [1, 2], Padding::ZERO),
+        rectangular([1, 3], [2, 1], Padding::symmetric(0, 1)),
+        rectangular([3, 3], [1, 2], uneven),
+        rectangular([3, 2], [2, 3], uneven).with_ceil_mode(true),
+    ] {
         let weighted = |ys: Vec<f64>| -> f64 { ys.iter().enumerate().map(|(i, y)| weight(i) * y).sum() };
         let planes = |xs: &[f64], pool: &dyn Fn(&[f64]) -> Vec<f64>| {
             weighted(xs.chunks(height * width).flat_map(pool).collect())

@@ -7,40 +7,41 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
 use crate::cpu::as_f32;
-use crate::cpu::conv::{Convolution, Form, Geometry};
+use crate::cpu::conv::{self, Convolution, Form};
 use crate::epilogue::Epilogue;
-use crate::error::{KernelError, Result, check_dtype};
+use crate::error::{Result, check_dtype};
+use crate::geometry::ConvGeometry;
 
-/// A convolution with its weights packed for the CPU.
+/// A convolution with its weights packed for the CPU: of any stride, dilation, padding and groups, with forms of its own
+/// for 3×3 kernels and for depthwise ones.
 ///
 /// # Accuracy
 /// 3×3 kernels with stride 1 and at least 16 channels on both sides: Winograd's F(4×4, 3×3), within 1e-5 of the
 /// largest value of the result (achieved: docs/numerics.md). All others: float32 sums of
-/// `inputs · kernel height · kernel width` products in order, with fused multiply-adds where the processor has them.
+/// `inputs of a group · kernel height · kernel width` products in order, with fused multiply-adds where the processor has
+/// them.
 #[derive(Debug, Clone)]
 pub struct PackedConv2d(Arc<Packed>);
 
 #[derive(Debug)]
 struct Packed {
-    geometry: Geometry,
+    geometry: ConvGeometry,
     form: Form,
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
 
 impl PackedConv2d {
-    /// Packs `weight` and `bias`. `padding` is that of height and of width, at each side.
+    /// Packs `weight` and `bias`.
     ///
     /// # Shapes
-    /// `weight`: `[outputs, inputs, kernel height, kernel width]`, `bias`: `[outputs]`.
+    /// `weight`: [`ConvGeometry::weight_shape`], `bias`: `[outputs]`.
     ///
     /// # Errors
-    /// [`KernelError::UnsupportedDType`], or candle's own for other shapes.
-    ///
-    /// # Panics
-    /// If `stride` is 0.
-    pub fn new(weight: &Tensor, bias: &Tensor, stride: usize, padding: (usize, usize)) -> Result<Self> {
-        Self::pack(weight, bias, stride, padding, Geometry::best_form)
+    /// [`UnsupportedDType`](crate::KernelError::UnsupportedDType), [`InvalidConv`](crate::KernelError::InvalidConv),
+    /// [`ConvWeight`](crate::KernelError::ConvWeight), or candle's own for another bias.
+    pub fn new(weight: &Tensor, bias: &Tensor, geometry: ConvGeometry) -> Result<Self> {
+        Self::pack(weight, bias, geometry, conv::best_form)
     }
 
     /// The same without Winograd's form: faster where the output is of few pixels, such as 2×2, most of which
@@ -51,28 +52,27 @@ impl PackedConv2d {
     ///
     /// # Errors
     /// As [`PackedConv2d::new`].
-    ///
-    /// # Panics
-    /// If `stride` is 0.
-    pub fn direct(weight: &Tensor, bias: &Tensor, stride: usize, padding: (usize, usize)) -> Result<Self> {
-        Self::pack(weight, bias, stride, padding, |_| Form::Direct)
+    pub fn direct(weight: &Tensor, bias: &Tensor, geometry: ConvGeometry) -> Result<Self> {
+        Self::pack(weight, bias, geometry, conv::plain_form)
     }
 
     fn pack(
         weight: &Tensor,
         bias: &Tensor,
-        stride: usize,
-        padding: (usize, usize),
-        form: impl Fn(&Geometry) -> Form,
+        geometry: ConvGeometry,
+        form: impl Fn(&ConvGeometry) -> Form,
     ) -> Result<Self> {
-        assert!(stride > 0, "the stride is at least 1");
         check_dtype("conv2d", weight.dtype())?;
-        let (outputs, inputs, height, width) = weight.dims4()?;
-        let bias = bias.reshape(outputs)?.to_vec1()?;
-        let geometry = Geometry { inputs, outputs, kernel: (height, width), stride, padding };
+        geometry.check_weight(weight)?;
+        let bias = bias.reshape(geometry.outputs)?.to_vec1()?;
         let form = form(&geometry);
-        let weights = geometry.pack(form, &weight.flatten_all()?.to_vec1::<f32>()?);
+        let weights = conv::pack(&geometry, form, &weight.flatten_all()?.to_vec1::<f32>()?);
         Ok(Self(Arc::new(Packed { geometry, form, weights, bias })))
+    }
+
+    /// What is convolved.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.0.geometry
     }
 
     /// The convolution of `xs` plus bias, plus `residual` if given.
@@ -84,7 +84,8 @@ impl PackedConv2d {
     /// `xs`: `[N, inputs, H, W]`; `residual` and the result: `[N, outputs, H', W']`.
     ///
     /// # Errors
-    /// [`KernelError::UnsupportedDType`], or candle's own for other shapes.
+    /// [`UnsupportedDType`](crate::KernelError::UnsupportedDType), [`ConvInput`](crate::KernelError::ConvInput), or candle's
+    /// own for other shapes.
     pub fn forward(&self, xs: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         self.run(xs, residual, None)
     }
@@ -110,13 +111,13 @@ impl PackedConv2d {
         check_dtype("conv2d", xs.dtype())?;
         let (n, c, height, width) = xs.dims4()?;
         let geometry = &self.0.geometry;
-        let output = output_size(geometry, xs)?;
+        let output = geometry.output_of(xs)?;
         let op = Op { packed: self.0.clone(), shape: [n, c, height, width], output, epilogue };
         let ys = match residual {
             None => xs.apply_op1_no_bwd(&op)?,
             Some(residual) => {
                 check_dtype("conv2d", residual.dtype())?;
-                let expected = Shape::from((n, geometry.outputs, output.0, output.1));
+                let expected = Shape::from((n, geometry.outputs, output[0], output[1]));
                 if *residual.shape() != expected {
                     let (lhs, rhs) = (expected, residual.shape().clone());
                     return Err(
@@ -130,18 +131,10 @@ impl PackedConv2d {
     }
 }
 
-/// Height and width of the result for `xs`, `[N, C, H, W]`.
-pub(crate) fn output_size(geometry: &Geometry, xs: &Tensor) -> Result<(usize, usize)> {
-    let (n, c, height, width) = xs.dims4()?;
-    let output = geometry.output_size(height, width).filter(|_| c == geometry.inputs);
-    let Geometry { inputs, kernel, padding, .. } = *geometry;
-    output.ok_or_else(|| KernelError::ConvInput { shape: vec![n, c, height, width], inputs, kernel, padding })
-}
-
 struct Op<'a> {
     packed: Arc<Packed>,
     shape: [usize; 4],
-    output: (usize, usize),
+    output: [usize; 2],
     epilogue: Option<&'a dyn Epilogue>,
 }
 
@@ -168,7 +161,7 @@ impl Op<'_> {
         if let Some(epilogue) = self.epilogue {
             epilogue.record(range);
         }
-        Ok((CpuStorage::F32(result), Shape::from((shape[0], output.0, output.1, geometry.outputs))))
+        Ok((CpuStorage::F32(result), Shape::from((shape[0], output[0], output[1], geometry.outputs))))
     }
 }
 

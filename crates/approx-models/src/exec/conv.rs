@@ -6,9 +6,9 @@ use cnn_graph::Graph;
 use cnn_graph::ops::{self, Op};
 use cnn_graph::passes::fold::{NormParams, fold_batch_norm};
 use cnn_graph::passes::{FoldedConv, FusedConv};
-use cnn_kernels::{ConvWindow, PackedConv2d, conv2d_by_library};
+use cnn_kernels::{ConvGeometry, PackedConv2d, Padding, conv2d_by_library};
 
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::params::ParamReader;
 
 /// Outputs of at most so many pixels are computed in the direct form: most of a Winograd tile would be padding.
@@ -27,18 +27,27 @@ pub(crate) struct LibraryConv {
     pub(crate) weight: Tensor,
     /// `[outputs]`.
     pub(crate) bias: Tensor,
-    pub(crate) window: ConvWindow,
+    pub(crate) geometry: ConvGeometry,
 }
 
-/// How the windows of a convolution lie.
-pub(crate) fn window(name: &str, conv: &ops::Conv) -> Result<ConvWindow> {
-    let unsupported =
-        |reason: &str| ModelError::Unsupported { node: name.to_owned(), reason: reason.to_owned() };
-    let padding = conv.padding.as_symmetric().ok_or_else(|| unsupported("padding that differs by side"))?;
-    if conv.stride[0] != conv.stride[1] || conv.dilation != [1, 1] || conv.groups != 1 {
-        return Err(unsupported("groups, dilation, or a stride that differs by axis"));
+/// A convolution as the kernels take it; `weight` is the shape of its weight.
+pub(crate) fn geometry(conv: &ops::Conv, weight: &[usize]) -> ConvGeometry {
+    let ops::Conv { outputs, kernel, stride, dilation, padding, groups, .. } = *conv;
+    ConvGeometry {
+        inputs: weight[1] * groups,
+        outputs,
+        kernel,
+        stride,
+        dilation,
+        padding: sides(padding),
+        groups,
     }
-    Ok(ConvWindow { stride: conv.stride[0], padding })
+}
+
+/// Padding as the kernels take it.
+pub(crate) fn sides(padding: ops::Padding) -> Padding {
+    let ops::Padding { top, bottom, left, right } = padding;
+    Padding { top, bottom, left, right }
 }
 
 impl Conv {
@@ -46,11 +55,11 @@ impl Conv {
     pub(crate) fn read(graph: &Graph, fused: &FusedConv, reader: &mut ParamReader) -> Result<Self> {
         let node = graph.node(fused.conv);
         let Op::Conv(spec) = &node.op else { unreachable!("a fused convolution begins with one") };
-        let window = window(&node.name, spec)?;
         let params = graph.params_of(node);
         let weight = reader.values(&params[0])?;
         let bias = params.get(1).map(|bias| reader.values(bias)).transpose()?;
         let shape = params[0].shape.as_slice();
+        let geometry = geometry(spec, shape);
         let FoldedConv { weight, bias } = match fused.norm.map(|norm| graph.node(norm)) {
             None => FoldedConv { weight, bias: bias.unwrap_or_else(|| vec![0.0; spec.outputs]) },
             Some(norm) => {
@@ -70,9 +79,9 @@ impl Conv {
         Ok(match reader.device() {
             Device::Cpu => {
                 let pack = if few_pixels { PackedConv2d::direct } else { PackedConv2d::new };
-                Self::Packed(pack(&weight, &bias, window.stride, window.padding)?)
+                Self::Packed(pack(&weight, &bias, geometry)?)
             }
-            _ => Self::Library(LibraryConv { weight, bias, window }),
+            _ => Self::Library(LibraryConv { weight, bias, geometry }),
         })
     }
 
@@ -105,7 +114,7 @@ impl LibraryConv {
         activation: &Activation,
         recorder: Option<&RangeRecorder>,
     ) -> Result<Tensor, OpError> {
-        let ys = conv2d_by_library(xs, &self.weight, self.window)?;
+        let ys = conv2d_by_library(xs, &self.weight, self.geometry)?;
         activation.apply_in_place(&ys, &self.bias, addend, recorder)?;
         Ok(ys)
     }
@@ -120,11 +129,19 @@ mod tests {
     fn candles_convolution_with_one_pass_behind_it_gives_what_ours_gives() {
         let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
         let values = |xs: &Tensor| xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (kernel, stride, padding) in [((3, 3), 1, (1, 1)), ((1, 7), 1, (0, 3)), ((3, 3), 2, (1, 1))] {
-            let (weight, bias) = (random(&[4, 3, kernel.0, kernel.1]), random(&[4]));
-            let ours = Conv::Packed(PackedConv2d::new(&weight, &bias, stride, padding).unwrap());
-            let window = ConvWindow { stride, padding };
-            let candles = Conv::Library(LibraryConv { weight, bias, window });
+        let convolution = |kernel, stride, (rows, columns)| {
+            let geometry = ConvGeometry::new(3, 4, kernel).with_stride(stride);
+            geometry.with_padding(Padding::symmetric(rows, columns))
+        };
+        for geometry in [
+            convolution([3, 3], [1, 1], (1, 1)),
+            convolution([1, 7], [1, 1], (0, 3)),
+            convolution([3, 3], [2, 2], (1, 1)),
+            convolution([3, 2], [1, 2], (1, 1)).with_dilation([2, 1]),
+        ] {
+            let (weight, bias) = (random(&geometry.weight_shape()), random(&[4]));
+            let ours = Conv::Packed(PackedConv2d::new(&weight, &bias, geometry).unwrap());
+            let candles = Conv::Library(LibraryConv { weight, bias, geometry });
             let xs = random(&[2, 3, 9, 8]);
             let ys = ours.forward(&xs, None, &Activation::IDENTITY, None).unwrap();
             let addend = random(ys.dims());
@@ -139,7 +156,7 @@ mod tests {
             for (expected, actual) in pairs {
                 assert_eq!(actual.dims(), expected.dims());
                 for (a, e) in values(&actual).iter().zip(values(&expected)) {
-                    assert!((a - e).abs() < 1e-4, "{window:?}: {a}, not {e}");
+                    assert!((a - e).abs() < 1e-4, "{geometry:?}: {a}, not {e}");
                 }
             }
             assert!((mine.take().max_abs - other.take().max_abs).abs() < 1e-4);

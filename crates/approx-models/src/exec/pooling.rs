@@ -1,10 +1,18 @@
 //! Averages.
 
+use approx_ops::PoolSpec;
 use candle_core::Tensor;
-use cnn_graph::ops::{AvgPool, Padding, Pool};
-use cnn_kernels::avg_pool_3x3;
+use cnn_graph::ops::{AvgPool, Pool};
+use cnn_kernels::{KernelError, avg_pool, avg_pool_gradient};
 
-use crate::error::{ModelError, Result};
+use super::conv::sides;
+use crate::error::Result;
+
+/// The windows as the kernels take them.
+pub(crate) fn pool_spec(pool: Pool) -> Result<PoolSpec, KernelError> {
+    let Pool { kernel, stride, padding, ceil_mode } = pool;
+    Ok(PoolSpec::rectangular(kernel, stride, sides(padding))?.with_ceil_mode(ceil_mode))
+}
 
 /// The mean of each channel.
 ///
@@ -55,28 +63,10 @@ pub(crate) fn adaptive_average(xs: &Tensor, size: [usize; 2]) -> Result<Tensor> 
 /// # Shapes
 /// `xs`: `[N, C, H, W]`; the result `[N, C, H', W']`.
 pub(crate) fn average(xs: &Tensor, pool: AvgPool) -> Result<Tensor> {
-    if is_same_3x3(pool) && xs.device().is_cpu() {
-        return Ok(avg_pool_3x3(xs)?);
-    }
-    average_by_candle(xs, pool)
+    Ok(avg_pool(xs, &pool_spec(pool.window)?, pool.count_padding)?)
 }
 
-/// Whether the gradient is the same average: a pixel is in the windows of its neighbours.
-pub(crate) fn is_same_3x3(pool: AvgPool) -> bool {
-    pool.window == Pool::square(3, 1).with_padding(1) && pool.count_padding
-}
-
-/// The same by candle's ops, on any device.
-fn average_by_candle(xs: &Tensor, pool: AvgPool) -> Result<Tensor> {
-    let Pool { kernel: [height, width], stride: [rows, columns], padding, ceil_mode } = pool.window;
-    if ceil_mode || !(pool.count_padding || padding == Padding::ZERO) {
-        let reason = "average pooling in ceil mode or without the padding in its means".to_owned();
-        return Err(ModelError::Unsupported { node: "avg_pool".to_owned(), reason });
-    }
-    let padded = xs.contiguous()?.pad_with_zeros(2, padding.top, padding.bottom)?.pad_with_zeros(
-        3,
-        padding.left,
-        padding.right,
-    )?;
-    Ok(padded.avg_pool2d_with_stride((height, width), (rows, columns))?)
+/// The gradient of [`average`] for an image of `height × width`.
+pub(crate) fn average_gradient(gradient: &Tensor, pool: AvgPool, size: [usize; 2]) -> Result<Tensor> {
+    Ok(avg_pool_gradient(gradient, size, &pool_spec(pool.window)?, pool.count_padding)?)
 }

@@ -2,7 +2,6 @@
 
 use candle_core::{Device, Tensor};
 use cnn_graph::ops::{Pool, Slice};
-use cnn_kernels::subsample as subsample_on_cpu;
 
 use crate::error::Result;
 
@@ -121,7 +120,11 @@ pub(crate) fn transpose_gradient(gradient: &Tensor, order: &[usize]) -> Result<T
 /// # Shapes
 /// `xs`: `[N, C, H, W]`; the result `[N, outputs, ⌈H/2⌉, ⌈W/2⌉]`.
 pub(crate) fn subsample(xs: &Tensor, outputs: usize) -> Result<Tensor> {
-    if xs.device().is_cpu() { Ok(subsample_on_cpu(xs, outputs)?) } else { subsample_by_candle(xs, outputs) }
+    if xs.device().is_cpu() {
+        Ok(cnn_kernels::subsample(xs, outputs)?)
+    } else {
+        subsample_by_candle(xs, outputs)
+    }
 }
 
 /// The gradient of [`subsample`], for an input of the shape `dims`.

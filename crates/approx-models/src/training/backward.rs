@@ -168,8 +168,9 @@ impl Trainable {
                 known.penalty += penalty;
                 known.add(first, back)
             }
-            Op::AvgPool(pool) if pooling::is_same_3x3(*pool) => {
-                known.add(first, pooling::average(&gradient, *pool)?)
+            Op::AvgPool(pool) => {
+                let (_, _, height, width) = inputs[0].dims4()?;
+                known.add(first, pooling::average_gradient(&gradient, *pool, [height, width])?)
             }
             Op::GlobalAvgPool(_) => {
                 let (_, _, height, width) = inputs[0].dims4()?;
@@ -203,7 +204,7 @@ impl Trainable {
                 },
             ),
             // What is rare and small: candle computes it once more and differentiates that.
-            Op::Mul(_) | Op::AvgPool(_) | Op::AdaptiveAvgPool(_) | Op::MaxPool(_) => {
+            Op::Mul(_) | Op::AdaptiveAvgPool(_) | Op::MaxPool(_) => {
                 let copies = inputs.iter().map(|input| Var::from_tensor(&input.detach()));
                 let copies: Vec<Var> = copies.collect::<candle_core::Result<_>>()?;
                 let tensors: Vec<&Tensor> = copies.iter().map(Var::as_tensor).collect();

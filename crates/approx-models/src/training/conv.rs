@@ -3,7 +3,7 @@
 use approx_ops::{Activation, RangePenalty, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
 use cnn_kernels::{
-    BatchNorm, BatchStatistics, ConvWindow, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
+    BatchNorm, BatchStatistics, ConvGeometry, conv2d, conv2d_input_gradient, conv2d_weight_gradient,
 };
 
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub(super) struct TrainedConv {
     /// Has no gradient where a batch norm follows, which takes it away again.
     pub(super) bias: Option<Tensor>,
     pub(super) norm: Option<TrainedNorm>,
-    pub(super) window: ConvWindow,
+    pub(super) geometry: ConvGeometry,
 }
 
 /// A batch norm and its running mean and variance.
@@ -89,7 +89,7 @@ impl TrainedConv {
     ) -> Result<(Tensor, SavedConv)> {
         // Detached: candle is not to record what this crate does. A step of the optimiser changes the numbers in place, but
         // not before the way back is done.
-        let convolved = conv2d(xs, &self.weight.detach(), self.window)?;
+        let convolved = conv2d(xs, &self.weight.detach(), self.geometry)?;
         let Some(norm) = &mut self.norm else {
             let mut inner = convolved;
             if let Some(bias) = &self.bias {
@@ -136,10 +136,8 @@ impl TrainedConv {
             }
         };
         let (_, _, height, width) = xs.dims4()?;
-        let (_, _, kernel_height, kernel_width) = weight.dims4()?;
-        let kernel = (kernel_height, kernel_width);
-        let of_weight = conv2d_weight_gradient(xs, &inner, kernel, self.window)?;
-        let of_xs = wants_xs.then(|| conv2d_input_gradient(&inner, &weight, (height, width), self.window));
+        let of_weight = conv2d_weight_gradient(xs, &inner, self.geometry)?;
+        let of_xs = wants_xs.then(|| conv2d_input_gradient(&inner, &weight, [height, width], self.geometry));
         let xs = of_xs.transpose()?;
         Ok(ConvGradients { xs, addend: of_addend, weight: of_weight, bias, norm, penalty })
     }

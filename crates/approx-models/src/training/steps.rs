@@ -12,7 +12,7 @@ use rand::Rng;
 
 use super::conv::{Running, SavedConv, TrainedConv, TrainedNorm};
 use crate::error::{ModelError, Result};
-use crate::exec::conv::window;
+use crate::exec::conv::geometry;
 use crate::exec::linear::Linear;
 use crate::exec::norm::Norm;
 use crate::exec::site::SiteFunctions;
@@ -208,8 +208,8 @@ fn read_conv(
 ) -> Result<TrainedConv> {
     let node = graph.node(fused.conv);
     let Op::Conv(spec) = &node.op else { unreachable!("a fused convolution begins with one") };
-    let window = window(&node.name, spec)?;
     let params = graph.params_of(node);
+    let geometry = geometry(spec, &params[0].shape);
     let weight = parameter(&params[0], reader, parameters)?;
     let bias = params.get(1).map(|bias| parameter(bias, reader, parameters)).transpose()?;
     let norm = match fused.norm.map(|norm| graph.node(norm)) {
@@ -224,7 +224,7 @@ fn read_conv(
             Some(TrainedNorm { name, norm: BatchNorm { weight, bias, eps: spec.eps }, running })
         }
     };
-    Ok(TrainedConv { weight, bias, norm, window })
+    Ok(TrainedConv { weight, bias, norm, geometry })
 }
 
 /// 0 for a share `rate` of the inputs, and for the others what keeps their mean.

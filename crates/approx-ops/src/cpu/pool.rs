@@ -3,18 +3,18 @@
 //! Layout: each input row is copied once, with its padding, into a buffer for each column phase: those of columns
 //! 0, stride, 2 stride, …, of 1, 1 + stride, … and so on. Then tap k of all windows of an output row is one contiguous
 //! stretch of one of these buffers, whatever the stride, and a round of the tournament is arithmetic on two stretches.
-//! Rows are kept from one output row to the next, and so are the rounds between two taps of the same row.
+//! Rows are kept from one output row to the next, and, in windows of 2×2 and 3×3, so are the rounds between two taps of the
+//! same row.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use cnn_kernels::cpu::{InBlocks, build, in_blocks, is_within_one, last_block, select, store_last_block};
-use cnn_kernels::{RangeStats, SimdLevel};
+use cnn_kernels::{Padding, PoolSpec, RangeStats, SimdLevel};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::composite::Composite;
-use crate::max_pool::PoolSpec;
 
 /// Outputs a task computes, about: enough rows that the first ones, which nothing was kept from, do not weigh.
 const OUTPUTS_PER_TASK: usize = 1 << 16;
@@ -94,13 +94,14 @@ impl Max<'_> {
 }
 
 /// Who plays whom, in order; the first of each pair takes the winner's place, and tap 0 wins in the end.
-fn rounds(taps: usize) -> &'static [(usize, usize)] {
-    match taps {
-        4 => &[(0, 1), (2, 3), (0, 2)],
-        9 => &[(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (4, 6), (0, 4), (0, 8)],
-        _ => unreachable!("PoolSpec allows windows of 4 or 9 taps, not {taps}"),
-    }
+fn rounds(taps: usize) -> Vec<(usize, usize)> {
+    let steps = (0..usize::BITS).map(|bit| 1 << bit).take_while(|&step| step < taps);
+    let round = |step: usize| (0..taps - step).step_by(2 * step).map(move |first| (first, first + step));
+    steps.flat_map(round).collect()
 }
+
+/// Numbers of all taps, and of the players of all rounds, that the way back of a large window keeps at a time: 64 MiB.
+const KEPT: usize = 16 << 20;
 
 thread_local! {
     /// Kept from task to task, so that nothing is allocated in the steady state.
@@ -111,8 +112,18 @@ thread_local! {
 #[derive(Default)]
 struct Rows {
     /// Row `y` is in place `y % kernel`.
-    rows: [Row; 3],
-    winners: [Vec<f32>; 3],
+    rows: Vec<Row>,
+    winners: Vec<Vec<f32>>,
+}
+
+impl Rows {
+    /// Room for the rows and the winners of a window; nothing is kept from before.
+    fn reset(&mut self, spec: &PoolSpec) {
+        self.rows.resize_with(self.rows.len().max(spec.kernel()[0]), Row::default);
+        self.rows.iter_mut().for_each(|row| row.place = None);
+        let winners = 3.max(2 * spec.signs().0 as usize);
+        self.winners.resize_with(self.winners.len().max(winners), Vec::new);
+    }
 }
 
 /// An input row.
@@ -151,7 +162,7 @@ impl Pooling<'_> {
         let rows_per_task = OUTPUTS_PER_TASK.div_ceil(row).min(fair);
         let (outputs, ranges) = build(images * out_height * row, rows_per_task * row, |start, outputs| {
             ROWS.with_borrow_mut(|rows| {
-                rows.rows.iter_mut().for_each(|row| row.place = None);
+                rows.reset(&self.spec);
                 let mut range = RangeStats::default();
                 for (i, outputs) in outputs.chunks_exact_mut(row).enumerate() {
                     let (image, out_y) = ((start / row + i) / out_height, (start / row + i) % out_height);
@@ -175,15 +186,52 @@ impl Pooling<'_> {
         Rows { rows, winners }: &mut Rows,
         outputs: &mut [f32],
     ) {
-        let kernel = self.spec.kernel();
-        let len = outputs.len();
-        let is_shared = self.spec.stride() == 1 && kernel == 3;
         self.load(values, (image, out_y), rows);
-        let place = |tap_y: usize| (out_y * self.spec.stride() + tap_y) % kernel;
-        for tap_y in 0..kernel {
+        match self.spec.kernel() {
+            [2, 2] => self.play_small::<2>(out_y, rows, winners, outputs),
+            [3, 3] => self.play_small::<3>(out_y, rows, winners, outputs),
+            [rows_of_window, columns] => {
+                let row = |tap_y: usize| &rows[(out_y * self.spec.stride()[0] + tap_y) % rows_of_window];
+                let taps: Vec<&[f32]> = (0..rows_of_window * columns)
+                    .map(|k| self.tap(row(k / columns), k % columns, outputs.len()))
+                    .collect();
+                self.play_taps(&taps, winners, outputs);
+            }
+        }
+    }
+
+    /// Plays the tournaments of some taps: as many as the largest power of two below their number among themselves, the
+    /// others among themselves, and then the two that are left.
+    fn play_taps(&self, taps: &[&[f32]], winners: &mut [Vec<f32>], outputs: &mut [f32]) {
+        match taps {
+            [tap] => outputs.copy_from_slice(tap),
+            [a, b] => self.round(a, b, outputs),
+            _ => {
+                let (first, others) = taps.split_at(taps.len().next_power_of_two() / 2);
+                let ([own, other], winners) = winners.split_first_chunk_mut().expect("two for each round");
+                self.play_taps(first, winners, resized(own, outputs.len()));
+                self.play_taps(others, winners, resized(other, outputs.len()));
+                self.round(own, other, outputs);
+            }
+        }
+    }
+
+    /// The same for a window of 2×2 or 3×3, where rounds are kept for the next row and column.
+    fn play_small<const KERNEL: usize>(
+        &self,
+        out_y: usize,
+        rows: &mut [Row],
+        winners: &mut [Vec<f32>],
+        outputs: &mut [f32],
+    ) {
+        let len = outputs.len();
+        let [step_y, step_x] = self.spec.stride();
+        let is_shared = step_x == 1 && KERNEL == 3;
+        let place = |tap_y: usize| (out_y * step_y + tap_y) % KERNEL;
+        for tap_y in 0..KERNEL {
             let row = &mut rows[place(tap_y)];
             // In the middle row of three the last two taps play: with stride 1, the first two of the next column.
-            if !row.has_left && (tap_y != 1 || kernel == 2 || is_shared) {
+            if !row.has_left && (tap_y != 1 || KERNEL == 2 || is_shared) {
                 let len = if is_shared { len + self.shape[1] } else { len };
                 let mut left = std::mem::take(&mut row.left);
                 self.round(self.tap(row, 0, len), self.tap(row, 1, len), resized(&mut left, len));
@@ -191,10 +239,11 @@ impl Pooling<'_> {
             }
         }
         let row = |tap_y: usize| &rows[place(tap_y)];
-        if kernel == 2 {
+        if KERNEL == 2 {
             self.round(&row(0).left, &row(1).left, outputs);
             return;
         }
+        let winners = winners.first_chunk_mut::<3>().expect("there are three at least");
         let [first, second, third] = winners.each_mut().map(|winners| resized(winners, len));
         self.round(self.tap(row(0), 2, len), self.tap(row(1), 0, len), first);
         self.round(&row(0).left[..len], first, second);
@@ -210,10 +259,10 @@ impl Pooling<'_> {
     }
 
     /// Copies the input rows of the windows of an output row, as far as they are not there.
-    fn load(&self, values: &[f32], (image, out_y): (usize, usize), rows: &mut [Row; 3]) {
-        let first = out_y * self.spec.stride();
-        for y in first..first + self.spec.kernel() {
-            let row = &mut rows[y % self.spec.kernel()];
+    fn load(&self, values: &[f32], (image, out_y): (usize, usize), rows: &mut [Row]) {
+        let (kernel, first) = (self.spec.kernel()[0], out_y * self.spec.stride()[0]);
+        for y in first..first + kernel {
+            let row = &mut rows[y % kernel];
             if row.place != Some((image, y)) {
                 self.copy_row(values, (image, y), row);
             }
@@ -227,17 +276,18 @@ impl Pooling<'_> {
 
     /// The first `len` numbers of tap column `tap_x` of the windows in this row.
     fn tap<'r>(&self, row: &'r Row, tap_x: usize, len: usize) -> &'r [f32] {
-        let stride = self.spec.stride();
+        let stride = self.spec.stride()[1];
         &row.columns[tap_x % stride][tap_x / stride * self.shape[1]..][..len]
     }
 
     /// Copies row `y` of an image, where row 0 is the first one of the padding.
     fn copy_row(&self, values: &[f32], (image, y): (usize, usize), row: &mut Row) {
         let [_, channels, height, width] = self.shape;
-        let (stride, padding, kernel) = (self.spec.stride(), self.spec.padding(), self.spec.kernel());
+        let ([_, stride], [_, kernel]) = (self.spec.stride(), self.spec.kernel());
+        let Padding { top, left, .. } = self.spec.padding();
         (row.place, row.has_left) = (Some((image, y)), false);
         row.columns.resize(stride.min(kernel), Vec::new());
-        let input = y.checked_sub(padding).filter(|y| *y < height).map(|y| {
+        let input = y.checked_sub(top).filter(|y| *y < height).map(|y| {
             let start = (image * height + y) * width * channels;
             &values[start..start + width * channels]
         });
@@ -246,7 +296,7 @@ impl Pooling<'_> {
             let columns = self.output.1 + (kernel - 1 - phase) / stride;
             buffer.clear();
             for column in 0..columns {
-                let x = (column * stride + phase).checked_sub(padding).filter(|x| *x < width);
+                let x = (column * stride + phase).checked_sub(left).filter(|x| *x < width);
                 match x.and_then(|x| input?.get(x * channels..(x + 1) * channels)) {
                     Some(pixel) => buffer.extend_from_slice(pixel),
                     None => buffer.resize(buffer.len() + channels, self.max.padding_value()),
@@ -255,17 +305,23 @@ impl Pooling<'_> {
         }
     }
 
-    /// Fills `taps[k]` with tap `k` of each window of an image.
-    fn gather(&self, values: &[f32], image: usize, rows: &mut [Row; 3], taps: &mut Vec<Vec<f32>>) {
-        let kernel = self.spec.kernel();
-        let (out_height, out_width) = self.output;
-        taps.resize(kernel * kernel, Vec::new());
+    /// Fills `taps[k]` with tap `k` of each window in some output rows of an image.
+    fn gather(
+        &self,
+        values: &[f32],
+        image: usize,
+        out_rows: Range<usize>,
+        rows: &mut Rows,
+        taps: &mut Vec<Vec<f32>>,
+    ) {
+        let [kernel_rows, kernel_columns] = self.spec.kernel();
+        taps.resize(self.spec.values(), Vec::new());
         taps.iter_mut().for_each(Vec::clear);
-        for out_y in 0..out_height {
-            self.load(values, (image, out_y), rows);
+        for out_y in out_rows {
+            self.load(values, (image, out_y), &mut rows.rows);
             for (k, tap) in taps.iter_mut().enumerate() {
-                let row = &rows[(out_y * self.spec.stride() + k / kernel) % kernel];
-                tap.extend_from_slice(self.tap(row, k % kernel, out_width * self.shape[1]));
+                let row = &rows.rows[(out_y * self.spec.stride()[0] + k / kernel_columns) % kernel_rows];
+                tap.extend_from_slice(self.tap(row, k % kernel_columns, self.output.1 * self.shape[1]));
             }
         }
     }
@@ -279,15 +335,25 @@ impl Pooling<'_> {
         if gradients.is_empty() {
             return gradients;
         }
+        let row = out_width * channels;
+        // All rows at once for the small windows, fewer where there are many taps.
+        let rows_at_once = match self.spec.values() {
+            0..=9 => out_height,
+            values => (KEPT / (3 * values * row)).clamp(1, out_height),
+        };
         gradients.par_chunks_mut(input).zip(output_gradients.par_chunks(output)).enumerate().for_each_init(
-            || (<[Row; 3]>::default(), Vec::new(), Vec::new()),
+            || (Rows::default(), Vec::new(), Vec::new()),
             |(rows, taps, saved), (image, (gradients, output_gradients))| {
-                self.gather(values, image, rows, taps);
-                let level = SimdLevel::current();
-                level.run(Tournament { max: self.max, taps: taps.as_mut_slice(), saved });
-                taps[0].copy_from_slice(output_gradients);
-                level.run(TournamentGradient { max: self.max, taps: taps.as_mut_slice(), saved });
-                self.scatter(taps, gradients);
+                rows.reset(&self.spec);
+                for start in (0..out_height).step_by(rows_at_once) {
+                    let out_rows = start..(start + rows_at_once).min(out_height);
+                    self.gather(values, image, out_rows.clone(), rows, taps);
+                    let level = SimdLevel::current();
+                    level.run(Tournament { max: self.max, taps: taps.as_mut_slice(), saved });
+                    taps[0].copy_from_slice(&output_gradients[out_rows.start * row..out_rows.end * row]);
+                    level.run(TournamentGradient { max: self.max, taps: taps.as_mut_slice(), saved });
+                    self.scatter(taps, out_rows, gradients);
+                }
             },
         );
         gradients
@@ -296,23 +362,24 @@ impl Pooling<'_> {
     /// The input rows that are measured with output row `out_y`: each is with one.
     fn own_rows(&self, out_y: usize) -> Range<usize> {
         let height = self.shape[2];
-        let first = (out_y * self.spec.stride()).min(height);
-        let end = if out_y + 1 == self.output.0 { height } else { (first + self.spec.stride()).min(height) };
+        let stride = self.spec.stride()[0];
+        let first = (out_y * stride).min(height);
+        let end = if out_y + 1 == self.output.0 { height } else { (first + stride).min(height) };
         first..end
     }
 
-    /// Adds the gradients of each window's taps to those of one image.
-    fn scatter(&self, taps: &[Vec<f32>], gradients: &mut [f32]) {
+    /// Adds the gradients of the taps of the windows in some output rows to those of one image.
+    fn scatter(&self, taps: &[Vec<f32>], out_rows: Range<usize>, gradients: &mut [f32]) {
         let [_, channels, _, width] = self.shape;
-        let (out_height, out_width) = self.output;
-        let kernel = self.spec.kernel();
+        let out_width = self.output.1;
+        let ([_, kernel], [_, stride]) = (self.spec.kernel(), self.spec.stride());
         for (k, tap) in taps.iter().enumerate() {
             let valid = self.valid_columns(k % kernel);
-            for out_y in 0..out_height {
+            for (i, out_y) in out_rows.clone().enumerate() {
                 let Some(y) = self.input_row(out_y, k / kernel) else { continue };
                 for out_x in valid.clone() {
-                    let x = out_x * self.spec.stride() + k % kernel - self.spec.padding();
-                    let from = &tap[(out_y * out_width + out_x) * channels..][..channels];
+                    let x = out_x * stride + k % kernel - self.spec.padding().left;
+                    let from = &tap[(i * out_width + out_x) * channels..][..channels];
                     let to = &mut gradients[(y * width + x) * channels..][..channels];
                     for (to, from) in to.iter_mut().zip(from) {
                         *to += from;
@@ -324,13 +391,13 @@ impl Pooling<'_> {
 
     /// The input row that tap row `tap_y` of the window in output row `out_y` is in, if it is in the image.
     fn input_row(&self, out_y: usize, tap_y: usize) -> Option<usize> {
-        let y = (out_y * self.spec.stride() + tap_y).checked_sub(self.spec.padding())?;
+        let y = (out_y * self.spec.stride()[0] + tap_y).checked_sub(self.spec.padding().top)?;
         (y < self.shape[2]).then_some(y)
     }
 
     /// The output columns whose tap column `tap_x` is in the image.
     fn valid_columns(&self, tap_x: usize) -> Range<usize> {
-        let (padding, stride) = (self.spec.padding(), self.spec.stride());
+        let (padding, stride) = (self.spec.padding().left, self.spec.stride()[1]);
         let out_width = self.output.1;
         let first = padding.saturating_sub(tap_x).div_ceil(stride).min(out_width);
         // out_x · stride + tap_x − padding < width

@@ -197,7 +197,7 @@ fn precision(function: &Function) -> Precision {
 /// How the kernels of a function end.
 fn kernel_name(function: &Function) -> &'static str {
     match (function, precision(function)) {
-        (Function::Identity, _) => "identity",
+        (Function::Identity { .. }, _) => "identity",
         (Function::Relu, _) => "relu",
         (Function::Square, _) => "square",
         (Function::ReluAq, _) => "relu_aq",

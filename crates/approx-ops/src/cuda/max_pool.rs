@@ -3,13 +3,19 @@
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaStorage, Layout, Result};
+use cnn_kernels::PoolSpec;
 
 use super::{Address, MAX_POOL, address, contiguous, launch};
 use crate::activation::Precision;
 use crate::error::OpError;
 use crate::kernels::{MAX_NUMBERS, Maximum, Planes, PoolParams, Real};
-use crate::max_pool::PoolSpec;
 use crate::range::RangeRecorder;
+
+/// Whether a pooling has a kernel: windows of 2×2 and 3×3, with the same stride and the same padding by both axes.
+pub(crate) fn has_kernel(spec: &PoolSpec) -> bool {
+    let ([rows, columns], padding) = (spec.stride(), spec.padding());
+    matches!(spec.kernel(), [2, 2] | [3, 3]) && rows == columns && padding.top == padding.left
+}
 
 /// A pooling of contiguous planes.
 pub(crate) struct Pooling<'a> {
@@ -59,7 +65,7 @@ impl Pooling<'_> {
         }
         // SAFETY: the kernels write all of it before anybody reads.
         let result = unsafe { device.alloc::<f32>(self.planes.count * input)? };
-        let taps = self.spec.kernel() * self.spec.kernel();
+        let taps = self.spec.values();
         for (start, planes) in self.pieces()? {
             // SAFETY: as above. The memory is given back in the order of the stream, behind the kernels that use it.
             let of_taps: CudaSlice<f32> = unsafe { device.alloc(taps * planes.count * output)? };
@@ -139,6 +145,6 @@ impl Pooling<'_> {
             (Some(_), Precision::Single) => "minimax",
             (Some(_), Precision::Double) => "minimax_f64",
         };
-        format!("{prefix}_{max}_{}", self.spec.kernel())
+        format!("{prefix}_{max}_{}", self.spec.kernel()[0])
     }
 }

@@ -1,4 +1,4 @@
-//! The shapes of all convolutions of all backbones, each once.
+//! The shapes of all convolutions of all backbones, each once, and some of ResNeXt-50 and MobileNet-V2.
 
 /// Convolutions with one kernel and stride. Padding is half the kernel; where Inception-v3 has none, its output is a
 /// border smaller.
@@ -9,9 +9,18 @@ pub struct Family {
     /// Height and width.
     pub kernel: (usize, usize),
     pub stride: usize,
+    pub groups: Groups,
     /// Whether to measure candle's own convolution too.
     pub with_candle: bool,
     shapes: &'static [Shapes],
+}
+
+/// How channels fall into groups.
+#[derive(Debug, Clone, Copy)]
+pub enum Groups {
+    Count(usize),
+    /// Each channel is one.
+    Depthwise,
 }
 
 /// Input channels, height and width of the input, and the output channels that occur with them.
@@ -19,16 +28,27 @@ type Shapes = (usize, usize, &'static [usize]);
 
 impl Family {
     const fn cifar10(stride: usize, shapes: &'static [Shapes]) -> Self {
-        Self { dataset: "CIFAR-10", images: 32, kernel: (3, 3), stride, with_candle: true, shapes }
+        let groups = Groups::Count(1);
+        Self { dataset: "CIFAR-10", images: 32, kernel: (3, 3), stride, groups, with_candle: true, shapes }
     }
 
     const fn imagenet(kernel: (usize, usize), stride: usize, shapes: &'static [Shapes]) -> Self {
-        Self { dataset: "ImageNet", images: 8, kernel, stride, with_candle: false, shapes }
+        let groups = Groups::Count(1);
+        Self { dataset: "ImageNet", images: 8, kernel, stride, groups, with_candle: false, shapes }
+    }
+
+    const fn grouped(groups: Groups, stride: usize, shapes: &'static [Shapes]) -> Self {
+        Self { groups, ..Self::imagenet((3, 3), stride, shapes) }
     }
 
     pub fn name(&self) -> String {
         let Self { dataset, images, kernel: (height, width), stride, .. } = self;
-        format!("conv {height}×{width} stride {stride}, {dataset}, batch {images}")
+        let kind = match self.groups {
+            Groups::Count(1) => "conv".to_owned(),
+            Groups::Count(groups) => format!("conv in {groups} groups"),
+            Groups::Depthwise => "depthwise conv".to_owned(),
+        };
+        format!("{kind} {height}×{width} stride {stride}, {dataset}, batch {images}")
     }
 
     /// Input channels, output channels and size of each.
@@ -77,4 +97,13 @@ pub const FAMILIES: &[Family] = &[
     Family::imagenet((1, 3), 1, &[(384, 8, &[384])]),
     Family::imagenet((3, 1), 1, &[(384, 8, &[384])]),
     Family::imagenet((5, 5), 1, &[(48, 35, &[64])]),
+    Family::grouped(Groups::Count(32), 1, &[
+        (128, 56, &[128]), (256, 28, &[256]), (512, 14, &[512]), (1024, 7, &[1024]),
+    ]),
+    Family::grouped(Groups::Depthwise, 1, &[
+        (32, 112, &[32]), (144, 56, &[144]), (192, 28, &[192]), (576, 14, &[576]), (960, 7, &[960]),
+    ]),
+    Family::grouped(Groups::Depthwise, 2, &[
+        (96, 112, &[96]), (144, 56, &[144]), (192, 28, &[192]), (576, 14, &[576]),
+    ]),
 ];

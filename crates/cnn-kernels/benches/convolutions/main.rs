@@ -10,10 +10,10 @@ mod peak;
 
 use std::hint::black_box;
 
-use cnn_kernels::PackedConv2d;
+use cnn_kernels::{ConvGeometry, PackedConv2d, Padding};
 use criterion::{Criterion, Throughput};
 use harness::{group, median, print_lines, random, time};
-use layers::Family;
+use layers::{Family, Groups};
 use peak::Peak;
 
 fn main() {
@@ -32,16 +32,26 @@ fn main() {
 /// Winograd's algorithm, with a quarter of the multiplications, and may go beyond the peak.
 fn convolutions(c: &mut Criterion, peak: &Peak, family: &Family) {
     let Family { images, kernel, stride, .. } = *family;
-    let padding = (kernel.0 / 2, kernel.1 / 2);
+    let padding = Padding::symmetric(kernel.0 / 2, kernel.1 / 2);
     let mut group = group(c, &family.name());
     let (mut lines, mut shares) = (Vec::new(), Vec::new());
     for (inputs, outputs, size) in family.layers() {
         let xs = random((images, inputs, size, size));
-        let weight = random((outputs, inputs, kernel.0, kernel.1)).contiguous().expect("memory for weights");
+        let groups = match family.groups {
+            Groups::Count(groups) => groups,
+            Groups::Depthwise => inputs,
+        };
+        let geometry = ConvGeometry::new(inputs, outputs, [kernel.0, kernel.1])
+            .with_stride([stride; 2])
+            .with_padding(padding)
+            .with_groups(groups);
+        let [_, group_inputs, ..] = geometry.weight_shape();
+        let weight =
+            random((outputs, group_inputs, kernel.0, kernel.1)).contiguous().expect("memory for weights");
         let bias = random((outputs, 1, 1, 1));
-        let packed = PackedConv2d::new(&weight, &bias, stride, padding).expect("shapes fit");
+        let packed = PackedConv2d::new(&weight, &bias, geometry).expect("shapes fit");
         let pixels = images * size.div_ceil(stride).pow(2);
-        let operations = 2 * pixels * inputs * outputs * kernel.0 * kernel.1;
+        let operations = 2 * pixels * group_inputs * outputs * kernel.0 * kernel.1;
         // Criterion's elements are floating-point operations here.
         group.throughput(Throughput::Elements(operations as u64));
         let name = format!("{inputs}→{outputs}, {size}×{size}");

@@ -1,15 +1,17 @@
-//! Convolution on the CPU, in one of two forms: [`winograd`] for 3×3 kernels with stride 1, else [`direct`].
+//! Convolution on the CPU, in one of three forms: [`winograd`] for 3×3 kernels with stride 1, [`depthwise`] where each
+//! channel is convolved by itself, else [`direct`].
 //!
 //! Layout. The result is channels-last, `[N, H', W', outputs]`; a task computes some rows of it, and applies residual
-//! and epilogue while they are in its core's cache. Weights are packed in panels of [`BLOCK`] output channels. Both
-//! forms end in the same inner loop, [`multiply_add`]: `P` pixels × `BLOCK` channels of sums in registers, to which it
+//! and epilogue while they are in its core's cache. Weights are packed in panels of [`BLOCK`] output channels. The
+//! first and the last form end in the same inner loop, [`multiply_add`]: `P` pixels × `BLOCK` channels of sums in registers, to which it
 //! adds, for each input channel, the broadcast input times a row of the panel.
 
 use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 
-use super::{direct, direct_gradient, winograd, winograd_gradient};
+use super::{depthwise, direct, direct_gradient, winograd, winograd_gradient};
 use crate::epilogue::Epilogue;
+use crate::geometry::ConvGeometry;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -28,47 +30,34 @@ const PIECE: usize = 2016;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Direct,
+    Depthwise,
     Winograd,
 }
 
-/// The shapes of a convolution. Heights come before widths.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
-    pub(crate) kernel: (usize, usize),
-    pub(crate) stride: usize,
-    pub(crate) padding: (usize, usize),
+/// The form that is faster, unless the output is of few pixels.
+pub(crate) fn best_form(geometry: &ConvGeometry) -> Form {
+    if winograd::suits(geometry) { Form::Winograd } else { plain_form(geometry) }
 }
 
-impl Geometry {
-    /// Height and width of the output; `None` if the kernel does not fit.
-    pub(crate) fn output_size(&self, height: usize, width: usize) -> Option<(usize, usize)> {
-        let size = |input: usize, padding: usize, kernel: usize| {
-            Some((input + 2 * padding).checked_sub(kernel)? / self.stride + 1)
-        };
-        Some((size(height, self.padding.0, self.kernel.0)?, size(width, self.padding.1, self.kernel.1)?))
-    }
+/// The form that multiplies each weight with each pixel.
+pub(crate) fn plain_form(geometry: &ConvGeometry) -> Form {
+    if geometry.is_depthwise() { Form::Depthwise } else { Form::Direct }
+}
 
-    /// The form that is faster, unless the output is of few pixels.
-    pub(crate) fn best_form(&self) -> Form {
-        if winograd::suits(self) { Form::Winograd } else { Form::Direct }
-    }
-
-    /// Packs `weight`, `[outputs, inputs, kernel height, kernel width]`, contiguous.
-    pub(crate) fn pack(&self, form: Form, weight: &[f32]) -> Vec<f32> {
-        match form {
-            Form::Direct => direct::pack(self, weight),
-            Form::Winograd => winograd::pack(self, weight),
-        }
+/// Packs `weight`, of [`ConvGeometry::weight_shape`], contiguous.
+pub(crate) fn pack(geometry: &ConvGeometry, form: Form, weight: &[f32]) -> Vec<f32> {
+    match form {
+        Form::Direct => direct::pack(geometry, weight),
+        Form::Depthwise => depthwise::pack(geometry, weight),
+        Form::Winograd => winograd::pack(geometry, weight),
     }
 }
 
 /// A convolution of a batch.
 pub(crate) struct Convolution<'a> {
-    pub(crate) geometry: Geometry,
+    pub(crate) geometry: ConvGeometry,
     pub(crate) form: Form,
-    /// From [`Geometry::pack`].
+    /// From [`pack`].
     pub(crate) weights: &'a [f32],
     pub(crate) bias: &'a [f32],
     /// Added to the result: `[N, H', W', outputs]`.
@@ -78,7 +67,7 @@ pub(crate) struct Convolution<'a> {
     /// `[N, C, H, W]`.
     pub(crate) shape: [usize; 4],
     /// Output height and width.
-    pub(crate) output: (usize, usize),
+    pub(crate) output: [usize; 2],
 }
 
 impl Convolution<'_> {
@@ -86,25 +75,27 @@ impl Convolution<'_> {
     /// input, of shape `[N, C, H, W]`.
     pub(crate) fn run(&self, input: &[f32], layout: &Layout) -> (Vec<f32>, RangeStats) {
         let [images, ..] = self.shape;
-        let (out_height, out_width) = self.output;
+        let [out_height, out_width] = self.output;
         let len = images * out_height * out_width * self.geometry.outputs;
         let mut result = Vec::with_capacity(len);
         let memory = &mut result.spare_capacity_mut()[..len];
         let range = match self.form {
             _ if len == 0 => RangeStats::default(),
             Form::Direct => direct::run(self, input, layout, memory),
+            Form::Depthwise => depthwise::run(self, input, layout, memory),
             Form::Winograd => winograd::run(self, input, layout, memory),
         };
-        // SAFETY: each task of both forms zeroes its share of the result, and the shares are all of it.
+        // SAFETY: each task of every form zeroes its share of the result, and the shares are all of it.
         unsafe { result.set_len(len) };
         (result, range)
     }
 
-    /// The gradient of the weights, `[outputs, inputs, kernel height, kernel width]`. `gradients` are those of the
+    /// The gradient of the weights, of [`ConvGeometry::weight_shape`]. `gradients` are those of the
     /// result, `[N, H', W', outputs]`; `layout` is that of the input, of shape `[N, C, H, W]`.
     pub(crate) fn weight_gradient(&self, input: &[f32], layout: &Layout, gradients: &[f32]) -> Vec<f32> {
         match self.form {
             Form::Direct => direct_gradient::weight_gradient(self, input, layout, gradients),
+            Form::Depthwise => depthwise::weight_gradient(self, input, layout, gradients),
             Form::Winograd => winograd_gradient::weight_gradient(self, input, layout, gradients),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Layout. A task takes some output rows of an image, or some whole small images, and copies the input rows they need
 //! into a zero-padded channels-last buffer; whatever the strides of the input, this is where they end. There, the taps
-//! of a kernel row are neighbours: `kernel_width · channels` consecutive numbers, for any output pixel at some offset.
-//! Weights are `[panel][kernel row][tap · channel][BLOCK]`. The taps are taken in stretches of at most [`STRETCH`], so
+//! of a kernel row are neighbours: `kernel_width · channels` consecutive numbers, for any output pixel at some offset; with
+//! dilation or groups, those of a single tap are ([`runs`]). Weights are `[group][panel][kernel row][tap · channel][BLOCK]`,
+//! where panels and channels are a group's. The taps are taken in stretches of at most [`STRETCH`], so
 //! that a stretch of a panel stays in the first-level cache while all pixels of the task go by.
 
 use std::array::from_fn;
@@ -15,8 +16,9 @@ use candle_core::Layout;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
+use super::conv::{BLOCK, Convolution, InTiles, TASK_PIXELS, Tiled, multiply_add};
 use super::zeroed;
+use crate::geometry::ConvGeometry;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -25,28 +27,41 @@ const STRETCH: usize = 384;
 /// Bytes of padded input that a task should have at most, so that they stay in the second-level cache.
 const TASK_BYTES: usize = 192 << 10;
 
-/// Taps · channels of a kernel row.
-pub(super) fn row(geometry: &Geometry) -> usize {
-    geometry.kernel.1 * geometry.inputs
+/// Taps · channels of a kernel row, of one group.
+pub(super) fn row(geometry: &ConvGeometry) -> usize {
+    geometry.kernel[1] * geometry.group_inputs()
 }
 
-/// `weight`: `[outputs, inputs, kernel height, kernel width]`, contiguous.
-pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
-    let panels = geometry.outputs.div_ceil(BLOCK);
-    let panel_len = geometry.kernel.0 * row(geometry) * BLOCK;
-    let mut packed = vec![0.0; panels * panel_len];
-    packed.par_chunks_mut(panel_len).enumerate().for_each(|(panel, packed)| {
+/// Panels of a group's outputs.
+pub(super) fn panels(geometry: &ConvGeometry) -> usize {
+    geometry.group_outputs().div_ceil(BLOCK)
+}
+
+/// `weight`: of [`ConvGeometry::weight_shape`], contiguous.
+pub(super) fn pack(geometry: &ConvGeometry, weight: &[f32]) -> Vec<f32> {
+    let panel_len = geometry.kernel[0] * row(geometry) * BLOCK;
+    let mut packed = vec![0.0; geometry.groups * panels(geometry) * panel_len];
+    packed.par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(panel, packed)| {
         for_each_weight(geometry, panel, |w, place| packed[place] = weight[w]);
     });
     packed
 }
 
+/// Output channels of a panel, of which there are as many for each group.
+pub(super) fn channels_of(geometry: &ConvGeometry, panel: usize) -> Range<usize> {
+    let (outputs, panels) = (geometry.group_outputs(), panels(geometry));
+    let (group, panel) = (panel / panels, panel % panels);
+    let first = group * outputs;
+    first + panel * BLOCK..first + ((panel + 1) * BLOCK).min(outputs)
+}
+
 /// Calls `f` for each number of a panel's weights with where it is in all of them, and where in the packed panel.
 #[inline]
-pub(super) fn for_each_weight(geometry: &Geometry, panel: usize, mut f: impl FnMut(usize, usize)) {
-    let Geometry { inputs, outputs, kernel: (height, width), .. } = *geometry;
-    let mut w = panel * BLOCK * inputs * height * width;
-    for lane in 0..BLOCK.min(outputs - panel * BLOCK) {
+pub(super) fn for_each_weight(geometry: &ConvGeometry, panel: usize, mut f: impl FnMut(usize, usize)) {
+    let ([height, width], inputs) = (geometry.kernel, geometry.group_inputs());
+    let channels = channels_of(geometry, panel);
+    let mut w = channels.start * inputs * height * width;
+    for lane in 0..channels.len() {
         for input in 0..inputs {
             for y in 0..height {
                 for x in 0..width {
@@ -58,6 +73,29 @@ pub(super) fn for_each_weight(geometry: &Geometry, panel: usize, mut f: impl FnM
     }
 }
 
+/// Taps · channels that lie side by side in a padded image: so many, and where each such run begins in the window of a
+/// group, in the order of the packed weights.
+pub(super) fn runs(convolution: &Convolution, group: usize) -> (usize, Vec<usize>) {
+    let geometry = &convolution.geometry;
+    let ConvGeometry { inputs, kernel: [rows, columns], dilation, groups, .. } = *geometry;
+    let channels = geometry.group_inputs();
+    let padded_row = padded_row(convolution);
+    let starts = |columns: usize| {
+        let place = move |y: usize, x: usize| y * dilation[0] * padded_row + x * dilation[1] * inputs;
+        (0..rows).flat_map(move |y| (0..columns).map(move |x| place(y, x) + group * channels)).collect()
+    };
+    match groups == 1 && (dilation[1] == 1 || columns == 1) {
+        true => (columns * channels, starts(1)),
+        false => (channels, starts(columns)),
+    }
+}
+
+/// Numbers of a row of a padded image.
+pub(super) fn padded_row(convolution: &Convolution) -> usize {
+    let ConvGeometry { inputs, padding, .. } = convolution.geometry;
+    (padding.left + convolution.shape[3] + padding.right) * inputs
+}
+
 /// Computes the whole result; gives the range of the epilogue's inputs.
 pub(super) fn run(
     convolution: &Convolution,
@@ -65,7 +103,20 @@ pub(super) fn run(
     layout: &Layout,
     result: &mut [MaybeUninit<f32>],
 ) -> RangeStats {
-    let (out_height, out_width) = convolution.output;
+    run_tasks(convolution, input, layout, result, |buffers, result| {
+        SimdLevel::current().run(InTiles(Task { convolution, buffers, result }));
+    })
+}
+
+/// Computes the whole result with tasks that find what they need in the buffers and leave their share in zeros.
+pub(super) fn run_tasks(
+    convolution: &Convolution,
+    input: &[f32],
+    layout: &Layout,
+    result: &mut [MaybeUninit<f32>],
+    compute: impl Fn(&mut Buffers, &mut [f32]) + Sync,
+) -> RangeStats {
+    let [out_height, out_width] = convolution.output;
     let row = out_width * convolution.geometry.outputs;
     let (images_per_task, rows_per_task) = task_size(convolution);
     let group = images_per_task * out_height;
@@ -74,7 +125,7 @@ pub(super) fn run(
         let rows = first..first + result.len() / row;
         BUFFERS.with_borrow_mut(|buffers| {
             pad(convolution, input, layout, rows.clone(), buffers);
-            SimdLevel::current().run(InTiles(Task { convolution, buffers, result: &mut *result }));
+            compute(buffers, &mut *result);
         });
         convolution.finish(first * row, result)
     };
@@ -91,18 +142,18 @@ pub(super) fn run(
 
 /// A task is some whole images and all their rows if images are small, else some rows of one.
 fn task_size(convolution: &Convolution) -> (usize, usize) {
-    let [images, channels, height, width] = convolution.shape;
-    let (out_height, out_width) = convolution.output;
-    let Geometry { kernel, stride, padding, .. } = convolution.geometry;
-    let bytes_per_row = (width + 2 * padding.1) * channels.max(1) * size_of::<f32>();
-    let image_bytes = (height + 2 * padding.0) * bytes_per_row;
+    let [images, _, height, _] = convolution.shape;
+    let [out_height, out_width] = convolution.output;
+    let ConvGeometry { stride: [stride, _], padding, .. } = convolution.geometry;
+    let bytes_per_row = padded_row(convolution).max(1) * size_of::<f32>();
+    let image_bytes = (padding.top + height + padding.bottom).max(1) * bytes_per_row;
     let threads = rayon::current_num_threads();
     let enough = TASK_PIXELS.div_ceil(out_height * out_width);
     if (image_bytes <= TASK_BYTES || enough > 1) && images >= threads {
         let whole = (TASK_BYTES / image_bytes).max(enough).min(images.div_ceil(threads));
         return (whole, whole * out_height);
     }
-    let rows = (TASK_BYTES / bytes_per_row).saturating_sub(kernel.0) / stride + 1;
+    let rows = (TASK_BYTES / bytes_per_row).saturating_sub(convolution.geometry.span()[0]) / stride + 1;
     let rows = rows.max(TASK_PIXELS.div_ceil(out_width));
     // Few images are split so that every thread has something to do.
     let split = out_height.div_ceil((2 * threads).div_ceil(images));
@@ -119,9 +170,9 @@ pub(super) fn pad(
     buffers: &mut Buffers,
 ) {
     let [_, channels, height, width] = convolution.shape;
-    let (out_height, out_width) = convolution.output;
-    let Geometry { stride, padding, kernel, .. } = convolution.geometry;
-    let padded_row = (width + 2 * padding.1) * channels;
+    let [out_height, out_width] = convolution.output;
+    let ConvGeometry { stride, padding, .. } = convolution.geometry;
+    let (padded_row, span) = (padded_row(convolution), convolution.geometry.span()[0]);
     let strides: [usize; 4] = from_fn(|i| layout.stride()[i]);
     buffers.input.clear();
     buffers.offsets.clear();
@@ -131,16 +182,16 @@ pub(super) fn pad(
         let count = (out_height - first).min(rows.end - row);
         let base = buffers.input.len();
         for y in 0..count {
-            let start = base + y * stride * padded_row;
-            buffers.offsets.extend((0..out_width).map(|x| start + x * stride * channels));
+            let start = base + y * stride[0] * padded_row;
+            buffers.offsets.extend((0..out_width).map(|x| start + x * stride[1] * channels));
         }
-        for y in 0..(count - 1) * stride + kernel.0 {
-            let y = (first * stride + y).checked_sub(padding.0).filter(|y| *y < height);
+        for y in 0..(count - 1) * stride[0] + span {
+            let y = (first * stride[0] + y).checked_sub(padding.top).filter(|y| *y < height);
             let Some(y) = y else {
                 buffers.input.resize(buffers.input.len() + padded_row, 0.0);
                 continue;
             };
-            buffers.input.resize(buffers.input.len() + padding.1 * channels, 0.0);
+            buffers.input.resize(buffers.input.len() + padding.left * channels, 0.0);
             let start = layout.start_offset() + image * strides[0] + y * strides[2];
             if strides[1] == 1 && strides[3] == channels {
                 buffers.input.extend_from_slice(&input[start..start + width * channels]);
@@ -155,7 +206,7 @@ pub(super) fn pad(
                     }
                 }
             }
-            buffers.input.resize(buffers.input.len() + padding.1 * channels, 0.0);
+            buffers.input.resize(buffers.input.len() + padding.right * channels, 0.0);
         }
         row += count;
     }
@@ -189,13 +240,16 @@ struct Task<'a, 'b> {
 impl Tiled for Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(self, simd: S) {
-        let Convolution { geometry, weights, bias, shape, .. } = *self.convolution;
+        let Convolution { geometry, weights, bias, .. } = *self.convolution;
         let outputs = geometry.outputs;
-        let padded_row = (shape[3] + 2 * geometry.padding.1) * geometry.inputs;
-        let stretches = stretches(&geometry, padded_row);
-        let taps = geometry.kernel.0 * row(&geometry);
-        for panel in 0..outputs.div_ceil(BLOCK) {
-            let channels = panel * BLOCK..((panel + 1) * BLOCK).min(outputs);
+        let taps = geometry.kernel[0] * row(&geometry);
+        let panels = panels(&geometry);
+        let mut stretches = Vec::new();
+        for panel in 0..geometry.groups * panels {
+            if panel % panels == 0 {
+                stretches = self::stretches(self.convolution, panel / panels);
+            }
+            let channels = channels_of(&geometry, panel);
             let mut weights = &weights[panel * taps * BLOCK..];
             let bias: [S::f32s; R] = load(simd, &bias[channels.clone()]);
             for (i, segments) in stretches.iter().enumerate() {
@@ -228,19 +282,20 @@ impl Tiled for Task<'_, '_> {
     }
 }
 
-/// Kernel rows cut and joined to stretches of at most [`STRETCH`] taps.
-fn stretches(geometry: &Geometry, padded_row: usize) -> Vec<Vec<Segment>> {
+/// The runs of a group's window, cut and joined to stretches of at most [`STRETCH`] taps.
+fn stretches(convolution: &Convolution, group: usize) -> Vec<Vec<Segment>> {
     let mut stretches: Vec<Vec<Segment>> = Vec::new();
     let mut room = 0;
-    for y in 0..geometry.kernel.0 {
+    let (length, starts) = runs(convolution, group);
+    for offset in starts {
         let mut start = 0;
-        while start < row(geometry) {
+        while start < length {
             if room == 0 {
                 stretches.push(Vec::new());
                 room = STRETCH;
             }
-            let len = room.min(row(geometry) - start);
-            let segment = Segment { offset: y * padded_row + start, len };
+            let len = room.min(length - start);
+            let segment = Segment { offset: offset + start, len };
             stretches.last_mut().expect("one was pushed").push(segment);
             start += len;
             room -= len;
@@ -274,7 +329,7 @@ fn accumulate<S: Simd, const R: usize, const P: usize>(
 
 /// `R` vectors; zeros where `values` ends.
 #[inline(always)]
-fn load<S: Simd, const R: usize>(simd: S, values: &[f32]) -> [S::f32s; R] {
+pub(super) fn load<S: Simd, const R: usize>(simd: S, values: &[f32]) -> [S::f32s; R] {
     if let ([vectors], _) = S::as_simd_f32s(values).0.as_chunks::<R>() {
         return *vectors;
     }
@@ -286,7 +341,7 @@ fn load<S: Simd, const R: usize>(simd: S, values: &[f32]) -> [S::f32s; R] {
 }
 
 #[inline(always)]
-fn store<S: Simd, const R: usize>(simd: S, values: &mut [f32], vectors: [S::f32s; R]) {
+pub(super) fn store<S: Simd, const R: usize>(simd: S, values: &mut [f32], vectors: [S::f32s; R]) {
     if let ([place], _) = S::as_mut_simd_f32s(values).0.as_chunks_mut::<R>() {
         *place = vectors;
         return;

@@ -3,7 +3,7 @@
 //! Layout. Output rows are taken in portions that stay in the cache. In a portion, tasks first copy the input that some
 //! rows need into zero-padded channels-last buffers; then each task adds, for one panel of outputs and one kernel row,
 //! the outer products of every pixel's window and its gradients to `[panel][kernel row][tap · channel][BLOCK]`, the
-//! layout of the packed weights. The order of every sum is that of the pixels, whatever the number of threads.
+//! layout of the packed weights; with dilation or groups, for one tap. The order of every sum is that of the pixels, whatever the number of threads.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -12,12 +12,12 @@ use candle_core::Layout;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use super::build;
 use super::conv::{
-    BLOCK, Convolution, Geometry, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
+    BLOCK, Convolution, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
     add_outer_products, add_tile,
 };
-use super::direct::{Buffers, for_each_weight, pad, row};
+use super::direct::{Buffers, channels_of, for_each_weight, pad, padded_row, panels, row, runs};
+use crate::geometry::ConvGeometry;
 use crate::simd::SimdLevel;
 
 thread_local! {
@@ -25,7 +25,7 @@ thread_local! {
     static PARTS: RefCell<Vec<Buffers>> = RefCell::default();
 }
 
-/// The gradient of the weights, `[outputs, inputs, kernel height, kernel width]`. `gradients` are those of the result,
+/// The gradient of the weights, of [`ConvGeometry::weight_shape`]. `gradients` are those of the result,
 /// `[N, H', W', outputs]`.
 pub(super) fn weight_gradient(
     convolution: &Convolution,
@@ -34,15 +34,17 @@ pub(super) fn weight_gradient(
     gradients: &[f32],
 ) -> Vec<f32> {
     let geometry = &convolution.geometry;
-    let Geometry { outputs, kernel, stride, padding, .. } = *geometry;
-    let panels = outputs.div_ceil(BLOCK);
-    let (out_height, out_width) = convolution.output;
-    let gradients = whole_panels(gradients, outputs);
+    let ConvGeometry { groups, stride, .. } = *geometry;
+    let panels = groups * panels(geometry);
+    let [out_height, out_width] = convolution.output;
+    let gradients = whole_panels(geometry, gradients);
     let all = convolution.shape[0] * out_height;
     let rows_per_part = TASK_PIXELS.div_ceil(out_width);
-    let padded_row = (convolution.shape[3] + 2 * padding.1) * geometry.inputs;
-    let sums_len = panels * kernel.0 * row(geometry) * BLOCK;
-    let part_len = (rows_per_part * stride + kernel.0) * padded_row + rows_per_part * out_width * outputs;
+    let sums_len = panels * geometry.kernel[0] * row(geometry) * BLOCK;
+    let part_len = (rows_per_part * stride[0] + geometry.span()[0]) * padded_row(convolution)
+        + rows_per_part * out_width * geometry.outputs;
+    let runs: Vec<_> = (0..groups).map(|group| runs(convolution, group)).collect();
+    let (run_len, runs_per_panel) = (runs[0].0, runs[0].1.len());
     // Sums are read and written once a portion: it is not to be smaller than they are.
     let portion = (PORTION_BYTES / size_of::<f32>()).max(sums_len).div_ceil(part_len);
 
@@ -59,8 +61,9 @@ pub(super) fn weight_gradient(
         let parts = &parts[..used];
         let width = panels * BLOCK;
         let gradients = &gradients[start * out_width * width..];
-        sums.par_chunks_mut(row(geometry) * BLOCK).enumerate().for_each(|(i, sums)| {
-            let (panel, first) = (i / kernel.0, i % kernel.0 * padded_row);
+        sums.par_chunks_mut(run_len * BLOCK).enumerate().for_each(|(i, sums)| {
+            let panel = i / runs_per_panel;
+            let first = runs[panel / (panels / groups)].1[i % runs_per_panel];
             SimdLevel::current().run(InOuterTiles(Multiply { parts, gradients, width, panel, first, sums }));
         });
     }
@@ -68,27 +71,31 @@ pub(super) fn weight_gradient(
     unpack(geometry, &sums)
 }
 
-/// Rows of `outputs` numbers, with zeros up to whole panels.
-fn whole_panels(gradients: &[f32], outputs: usize) -> Cow<'_, [f32]> {
-    if outputs.is_multiple_of(BLOCK) {
+/// Rows of the outputs' numbers, with zeros up to whole panels of each group.
+fn whole_panels<'g>(geometry: &ConvGeometry, gradients: &'g [f32]) -> Cow<'g, [f32]> {
+    let outputs = geometry.outputs;
+    if geometry.group_outputs().is_multiple_of(BLOCK) {
         return Cow::Borrowed(gradients);
     }
-    let width = outputs.next_multiple_of(BLOCK);
-    let mut padded = vec![0.0; gradients.len() / outputs * width];
-    for (padded, row) in padded.chunks_exact_mut(width).zip(gradients.chunks_exact(outputs)) {
-        padded[..outputs].copy_from_slice(row);
+    let panels = geometry.groups * panels(geometry);
+    let mut padded = vec![0.0; gradients.len() / outputs * panels * BLOCK];
+    for (padded, row) in padded.chunks_exact_mut(panels * BLOCK).zip(gradients.chunks_exact(outputs)) {
+        for (panel, padded) in padded.chunks_exact_mut(BLOCK).enumerate() {
+            let channels = channels_of(geometry, panel);
+            padded[..channels.len()].copy_from_slice(&row[channels]);
+        }
     }
     Cow::Owned(padded)
 }
 
-/// Adds the products of some parts, of one panel and one kernel row, to `sums`: `[tap · channel][BLOCK]`.
+/// Adds the products of some parts, of one panel and one run of taps, to `sums`: `[tap · channel][BLOCK]`.
 struct Multiply<'a> {
     parts: &'a [Buffers],
     /// `[pixel][width]`, from the first pixel of the first part on.
     gradients: &'a [f32],
     width: usize,
     panel: usize,
-    /// Where the kernel row begins in a window.
+    /// Where the run begins in a window.
     first: usize,
     sums: &'a mut [f32],
 }
@@ -114,14 +121,22 @@ impl OuterTiled for Multiply<'_> {
     }
 }
 
-/// From `[panel][kernel row][tap · channel][BLOCK]` to `[outputs, inputs, kernel height, kernel width]`.
-fn unpack(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
-    let Geometry { inputs, outputs, kernel, .. } = *geometry;
-    let numbers = inputs * kernel.0 * kernel.1;
-    let (kernels, _) = build(outputs * numbers, BLOCK * numbers, |start, kernels| {
-        let panel = start / (BLOCK * numbers);
-        let sums = &sums[panel * numbers * BLOCK..][..numbers * BLOCK];
-        for_each_weight(geometry, panel, |w, place| kernels[w - start] = sums[place]);
-    });
+/// From `[panel][kernel row][tap · channel][BLOCK]` to [`ConvGeometry::weight_shape`].
+fn unpack(geometry: &ConvGeometry, sums: &[f32]) -> Vec<f32> {
+    let numbers = geometry.kernel[0] * row(geometry);
+    let mut kernels = vec![0.0; geometry.outputs * numbers];
+    let mut rest = &mut kernels[..];
+    let mut pieces = Vec::new();
+    for panel in 0..geometry.groups * panels(geometry) {
+        let (piece, others) = rest.split_at_mut(channels_of(geometry, panel).len() * numbers);
+        pieces.push(piece);
+        rest = others;
+    }
+    pieces.into_par_iter().zip(sums.par_chunks(numbers * BLOCK)).enumerate().for_each(
+        |(panel, (piece, sums))| {
+            let start = channels_of(geometry, panel).start * numbers;
+            for_each_weight(geometry, panel, |w, place| piece[w - start] = sums[place]);
+        },
+    );
     kernels
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod batch_norm;
 pub(crate) mod conv;
+mod depthwise;
 mod direct;
 mod direct_gradient;
 mod winograd;

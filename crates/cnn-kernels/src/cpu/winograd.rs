@@ -23,8 +23,9 @@ use candle_core::Layout;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::conv::{BLOCK, Convolution, Geometry, InTiles, TASK_PIXELS, Tiled, multiply_add};
+use super::conv::{BLOCK, Convolution, InTiles, TASK_PIXELS, Tiled, multiply_add};
 use super::{dense, zeroed};
+use crate::geometry::ConvGeometry;
 use crate::range::RangeStats;
 use crate::simd::SimdLevel;
 
@@ -46,14 +47,15 @@ pub(super) const KERNEL: [[f64; 3]; WINDOW] = [
 ];
 
 /// Whether this form is for a convolution: with fewer channels, the transforms cost more than they save.
-pub(super) fn suits(geometry: &Geometry) -> bool {
-    let Geometry { inputs, outputs, kernel, stride, .. } = *geometry;
-    kernel == (3, 3) && stride == 1 && inputs >= BLOCK && outputs >= BLOCK
+pub(super) fn suits(geometry: &ConvGeometry) -> bool {
+    let ConvGeometry { inputs, outputs, kernel, stride, dilation, groups, .. } = *geometry;
+    let is_plain = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1;
+    is_plain && inputs >= BLOCK && outputs >= BLOCK
 }
 
 /// `weight`: `[outputs, inputs, 3, 3]`, contiguous.
-pub(super) fn pack(geometry: &Geometry, weight: &[f32]) -> Vec<f32> {
-    let Geometry { inputs, outputs, .. } = *geometry;
+pub(super) fn pack(geometry: &ConvGeometry, weight: &[f32]) -> Vec<f32> {
+    let ConvGeometry { inputs, outputs, .. } = *geometry;
     let panels = outputs.div_ceil(BLOCK);
     // The kernels of a panel's outputs side by side, so that they are transformed together.
     let mut kernels = vec![[[0.0; BLOCK]; 9]; panels * inputs];
@@ -130,7 +132,7 @@ pub(super) fn run(
 }
 
 /// Rows and columns of tiles of an image.
-pub(super) fn tile_grid((out_height, out_width): (usize, usize)) -> (usize, usize) {
+pub(super) fn tile_grid([out_height, out_width]: [usize; 2]) -> (usize, usize) {
     (out_height.div_ceil(TILE), out_width.div_ceil(TILE))
 }
 
@@ -147,7 +149,7 @@ struct Share<'r> {
 /// Cuts the result into the shares of tasks.
 fn tasks<'r>(convolution: &Convolution, result: &'r mut [MaybeUninit<f32>]) -> Vec<Share<'r>> {
     let [images, ..] = convolution.shape;
-    let (out_height, out_width) = convolution.output;
+    let [out_height, out_width] = convolution.output;
     let (grid_height, grid_width) = tile_grid(convolution.output);
     let row = out_width * convolution.geometry.outputs;
     let all = images * grid_height;
@@ -192,7 +194,7 @@ struct Task<'a, 'b> {
 impl Tiled for Task<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize, const P: usize>(mut self, simd: S) {
-        let Geometry { inputs, outputs, .. } = self.convolution.geometry;
+        let ConvGeometry { inputs, outputs, .. } = self.convolution.geometry;
         // Whole register tiles: what the last one has too many of is computed and not looked at.
         let count = (self.rows.len() * tile_grid(self.convolution.output).1).next_multiple_of(P);
         let width = outputs.next_multiple_of(BLOCK);
@@ -209,8 +211,8 @@ impl Tiled for Task<'_, '_> {
 impl Task<'_, '_> {
     #[inline(always)]
     fn transform_output<S: Simd>(&mut self, simd: S, count: usize, sums: &[f32]) {
-        let Convolution { geometry: Geometry { outputs, .. }, bias, output, .. } = *self.convolution;
-        let (out_height, out_width) = output;
+        let Convolution { geometry: ConvGeometry { outputs, .. }, bias, output, .. } = *self.convolution;
+        let [out_height, out_width] = output;
         let (grid_height, grid_width) = tile_grid(output);
         let stride = outputs.next_multiple_of(BLOCK);
         let mut places = sums.chunks_exact(count * stride);
@@ -306,6 +308,7 @@ pub(super) fn transform_input<S: Simd>(
 ) {
     let [_, channels, height, width] = convolution.shape;
     let (grid, padding) = (tile_grid(convolution.output), convolution.geometry.padding);
+    let padding = (padding.top, padding.left);
     let images = Images { values: input, height, width, channels, padding };
     images.transform::<S, OfInput, WINDOW>(simd, grid, rows, count, channels, tiles);
 }
@@ -345,6 +348,7 @@ pub(super) struct Images<'a> {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) channels: usize,
+    /// Rows above and columns to the left.
     pub(super) padding: (usize, usize),
 }
 

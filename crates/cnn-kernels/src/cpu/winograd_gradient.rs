@@ -18,13 +18,14 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::conv::{
-    BLOCK, Convolution, Geometry, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
+    BLOCK, Convolution, InOuterTiles, OUTER_MARGIN, OuterTiled, PORTION_BYTES, TASK_PIXELS,
     add_outer_products, add_tile,
 };
 use super::winograd::{
     Images, KERNEL, PLACES, TILE, Transform, WINDOW, at_least, tile_grid, transform_input,
 };
 use super::{build, dense};
+use crate::geometry::ConvGeometry;
 use crate::simd::SimdLevel;
 
 /// Transformed rows of tiles.
@@ -51,7 +52,7 @@ pub(super) fn weight_gradient(
 ) -> Vec<f32> {
     let channels_last = layout.permute(&[0, 2, 3, 1]).expect("the input has four dimensions");
     let input = &*dense(input, &channels_last);
-    let Geometry { inputs, outputs, .. } = convolution.geometry;
+    let ConvGeometry { inputs, outputs, .. } = convolution.geometry;
     let panels = outputs.div_ceil(BLOCK);
     let (grid_height, grid_width) = tile_grid(convolution.output);
     let all = convolution.shape[0] * grid_height;
@@ -96,7 +97,7 @@ impl WithSimd for TransformPart<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { convolution, input, gradients, rows, part } = self;
-        let Geometry { inputs, outputs, .. } = convolution.geometry;
+        let ConvGeometry { inputs, outputs, .. } = convolution.geometry;
         let width = outputs.next_multiple_of(BLOCK);
         part.count = rows.len() * tile_grid(convolution.output).1;
         let tiles = at_least(&mut part.inputs, PLACES * part.count * inputs + OUTER_MARGIN);
@@ -118,7 +119,7 @@ fn transform_gradients<S: Simd>(
     tiles: &mut [f32],
 ) {
     let channels = convolution.geometry.outputs;
-    let (height, width) = convolution.output;
+    let [height, width] = convolution.output;
     let images = Images { values: gradients, height, width, channels, padding: (0, 0) };
     let (grid, stride) = (tile_grid(convolution.output), channels.next_multiple_of(BLOCK));
     images.transform::<S, OfGradient, TILE>(simd, grid, rows, count, stride, tiles);
@@ -176,8 +177,8 @@ impl OuterTiled for Multiply<'_> {
 }
 
 /// `Gᵀ s G` for each kernel, `[outputs, inputs, 3, 3]`.
-fn unpack(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
-    let Geometry { inputs, outputs, .. } = *geometry;
+fn unpack(geometry: &ConvGeometry, sums: &[f32]) -> Vec<f32> {
+    let ConvGeometry { inputs, outputs, .. } = *geometry;
     let panels = outputs.div_ceil(BLOCK);
     let factors =
         from_fn(|place| from_fn(|k| (KERNEL[place / WINDOW][k / 3] * KERNEL[place % WINDOW][k % 3]) as f32));

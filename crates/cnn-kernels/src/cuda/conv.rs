@@ -23,7 +23,9 @@ use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::contiguous;
-use crate::conv_gradient::ConvWindow;
+use crate::composed::padded;
+use crate::geometry::ConvGeometry;
+use crate::window::Padding;
 
 /// Multiplications from which Winograd's form is faster than the others on an H100: below, its four kernels take longer
 /// to launch than to run.
@@ -51,51 +53,61 @@ struct Convolution {
     pass: Pass,
     /// `[N, inputs, H, W]`.
     input: [usize; 4],
-    /// `[outputs, inputs, kernel height, kernel width]`.
-    weight: [usize; 4],
     /// `[N, outputs, H', W']`.
     output: [usize; 4],
-    window: ConvWindow,
+    /// Its padding is the same at both sides.
+    geometry: ConvGeometry,
 }
 
-/// As [`conv2d`](crate::conv2d), contiguous. `size` is the output's height and width.
-pub(crate) fn conv2d(
-    xs: &Tensor,
-    weight: &Tensor,
-    size: (usize, usize),
-    window: ConvWindow,
-) -> Result<Tensor> {
-    let (input, weight_shape) = (shape(xs)?, shape(weight)?);
-    let output = [input[0], weight_shape[0], size.0, size.1];
-    run(xs, weight, Convolution { pass: Pass::Forward, input, weight: weight_shape, output, window })
+/// As [`conv2d`](crate::conv2d), contiguous.
+pub(crate) fn conv2d(xs: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Tensor> {
+    let (xs, geometry) = evenly_padded(xs, geometry)?;
+    let input = shape(&xs)?;
+    let Some([height, width]) = geometry.output_size(input[2], input[3]) else {
+        candle_core::bail!("no window of {geometry:?} in {input:?}")
+    };
+    let output = [input[0], geometry.outputs, height, width];
+    run(&xs, weight, Convolution { pass: Pass::Forward, input, output, geometry })
 }
 
 /// As [`conv2d_input_gradient`](crate::conv2d_input_gradient).
 pub(crate) fn conv2d_input_gradient(
     gradient: &Tensor,
     weight: &Tensor,
-    size: (usize, usize),
-    window: ConvWindow,
+    size: [usize; 2],
+    geometry: ConvGeometry,
 ) -> Result<Tensor> {
-    let (output, weight_shape) = (shape(gradient)?, shape(weight)?);
-    let input = [output[0], weight_shape[1], size.0, size.1];
-    run(
-        gradient,
-        weight,
-        Convolution { pass: Pass::InputGradient, input, weight: weight_shape, output, window },
-    )
+    let (output, [height, width]) = (shape(gradient)?, size);
+    let of = |height: usize, width: usize, geometry: ConvGeometry| {
+        let input = [output[0], geometry.inputs, height, width];
+        run(gradient, weight, Convolution { pass: Pass::InputGradient, input, output, geometry })
+    };
+    if geometry.padding.as_symmetric().is_some() {
+        return of(height, width, geometry);
+    }
+    // That of the padded input, of which the middle is wanted.
+    let Padding { top, bottom, left, right } = geometry.padding;
+    let whole = of(top + height + bottom, left + width + right, geometry.with_padding(Padding::ZERO))?;
+    whole.narrow(2, top, height)?.narrow(3, left, width)?.contiguous()
 }
 
 /// As [`conv2d_weight_gradient`](crate::conv2d_weight_gradient).
 pub(crate) fn conv2d_weight_gradient(
     xs: &Tensor,
     gradient: &Tensor,
-    kernel: (usize, usize),
-    window: ConvWindow,
+    geometry: ConvGeometry,
 ) -> Result<Tensor> {
-    let (input, output) = (shape(xs)?, shape(gradient)?);
-    let weight = [output[1], input[1], kernel.0, kernel.1];
-    run(xs, gradient, Convolution { pass: Pass::WeightGradient, input, weight, output, window })
+    let (xs, geometry) = evenly_padded(xs, geometry)?;
+    let (input, output) = (shape(&xs)?, shape(gradient)?);
+    run(&xs, gradient, Convolution { pass: Pass::WeightGradient, input, output, geometry })
+}
+
+/// cuDNN pads both sides alike: what differs is added before.
+fn evenly_padded(xs: &Tensor, geometry: ConvGeometry) -> Result<(Tensor, ConvGeometry)> {
+    match geometry.padding.as_symmetric() {
+        Some(_) => Ok((xs.clone(), geometry)),
+        None => Ok((padded(xs, geometry.padding)?, geometry.with_padding(Padding::ZERO))),
+    }
 }
 
 fn shape(xs: &Tensor) -> Result<[usize; 4]> {
@@ -130,7 +142,7 @@ impl CustomOp2 for Convolution {
         let shape = Shape::from(&match self.pass {
             Pass::Forward => self.output,
             Pass::InputGradient => self.input,
-            Pass::WeightGradient => self.weight,
+            Pass::WeightGradient => self.geometry.weight_shape(),
         });
         // SAFETY: cuDNN writes all of it before anybody reads.
         let mut result = unsafe { device.alloc::<f32>(shape.elem_count())? };
@@ -147,11 +159,11 @@ impl CustomOp2 for Convolution {
         _result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let ([.., height, width], [.., rows, columns]) = (self.input, self.weight);
+        let [.., height, width] = self.input;
         match self.pass {
             Pass::Forward => Ok((
-                Some(conv2d_input_gradient(gradient, weight, (height, width), self.window)?),
-                Some(conv2d_weight_gradient(xs, gradient, (rows, columns), self.window)?),
+                Some(conv2d_input_gradient(gradient, weight, [height, width], self.geometry)?),
+                Some(conv2d_weight_gradient(xs, gradient, self.geometry)?),
             )),
             _ => candle_core::bail!("a convolution's gradient has no gradient"),
         }
@@ -250,15 +262,19 @@ impl Engine {
 
 impl Plan {
     fn new(cudnn: &Arc<Cudnn>, convolution: &Convolution, workspace_limit: usize) -> Result<Self> {
-        let ConvWindow { stride, padding } = convolution.window;
-        let (padding, stride) = (ints([padding.0, padding.1])?, ints([stride; 2])?);
-        let mut conv = cudnn.create_conv2d::<f32>(padding, stride, [1; 2], Mode::CUDNN_CROSS_CORRELATION)?;
+        let ConvGeometry { stride, dilation, padding, groups, .. } = convolution.geometry;
+        let (padding, stride, dilation) =
+            (ints([padding.top, padding.left])?, ints(stride)?, ints(dilation)?);
+        let mut conv =
+            cudnn.create_conv2d::<f32>(padding, stride, dilation, Mode::CUDNN_CROSS_CORRELATION)?;
+        let [groups] = ints([groups])?;
+        conv.set_group_count(groups)?;
         conv.set_math_type(Math::CUDNN_FMA_MATH)?;
         let format = Format::CUDNN_TENSOR_NCHW;
         let mut plan = Self {
             conv,
             input: cudnn.create_4d_tensor(format, ints(convolution.input)?)?,
-            weight: cudnn.create_4d_filter(format, ints(convolution.weight)?)?,
+            weight: cudnn.create_4d_filter(format, ints(convolution.geometry.weight_shape())?)?,
             output: cudnn.create_4d_tensor(format, ints(convolution.output)?)?,
             algorithm: convolution.algorithm(false),
             workspace: 0,
@@ -293,16 +309,15 @@ impl Plan {
 
 impl Convolution {
     fn multiplications(&self) -> usize {
-        let [_, inputs, kernel_height, kernel_width] = self.weight;
+        let [_, inputs, kernel_height, kernel_width] = self.geometry.weight_shape();
         self.output.iter().product::<usize>() * inputs * kernel_height * kernel_width
     }
 
     fn prefers_winograd(&self) -> bool {
-        let [outputs, inputs, kernel @ ..] = self.weight;
+        let ConvGeometry { inputs, outputs, kernel, stride, dilation, groups, .. } = self.geometry;
         // Of the weights' gradient it would be off by more than 1e-5 of the largest value.
         self.pass != Pass::WeightGradient
-            && kernel == [3, 3]
-            && self.window.stride == 1
+            && (kernel, stride, dilation, groups) == ([3, 3], [1, 1], [1, 1], 1)
             && inputs.min(outputs) >= WINOGRAD_CHANNELS
             && self.multiplications() >= LARGE
     }
