@@ -42,6 +42,16 @@ APPROX_FN uint32_t bits_of(float x) {
 #endif
 }
 
+APPROX_FN float float_of(uint32_t bits) {
+#ifdef __CUDA_ARCH__
+  return __uint_as_float(bits);
+#else
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+#endif
+}
+
 /// Division by a number that all threads share: `n / divisor` for `n < 2^31`, by a multiplication.
 struct Divisor {
   uint32_t divisor;
@@ -234,6 +244,29 @@ APPROX_FN bool is_within(float z) { return fabsf(z) <= 1.0f; }
 
 // ---- Functions of one variable ----------------------------------------------------------------------------------
 
+/// ReLUs of a piecewise linear function at most.
+constexpr int MAX_KINKS = 2;
+/// Terms of a smooth function's polynomial in the square at most: degree 255.
+constexpr int MAX_SQUARE_TERMS = 128;
+
+/// A ReLU of a piecewise linear function, which begins at `at`.
+struct Kink {
+  float weight, at, inverse_bound;
+};
+
+/// What a function has besides a composition (functions.cuh).
+struct FunctionParams {
+  /// Which exact function, by itself or outside of the bound, and its parameters.
+  uint32_t exact;
+  float parameters[2];
+  uint32_t is_odd, times_x;
+  float slope, offset;
+  uint32_t kinks;
+  Kink kink[MAX_KINKS];
+  uint32_t terms;
+  float coefficients[MAX_SQUARE_TERMS];
+};
+
 /// How the numbers of an activation are arranged, and which function it is. `T` is the type of the composition.
 template <typename T>
 struct ActivationParams {
@@ -250,7 +283,7 @@ struct ActivationParams {
   float bound;
   float inverse_bound;
   uint32_t exact_outside;
-  uint32_t unused;
+  FunctionParams function;
   Composite<T> sign;
 };
 
@@ -333,6 +366,12 @@ struct Minimax {
     return fused(z, 0.5f * slope, fused(0.5f, s, 0.5f));
   }
 };
+
+}  // namespace approx
+
+#include "functions.cuh"
+
+namespace approx {
 
 /// What is done to each number besides the function; null where it is not.
 struct Affine {
@@ -418,13 +457,16 @@ APPROX_FN void gradient(const ActivationParams<T>& p, const float* x, const floa
 }
 
 /// All functions: the end of their kernels' names, the function, and the type of its composition.
-#define APPROX_FUNCTIONS(X)             \
-  X(identity, Identity, float)          \
-  X(relu, Relu, float)                  \
-  X(square, Square, float)              \
-  X(relu_aq, ReluAq, float)             \
-  X(minimax, Minimax<float>, float)     \
-  X(minimax_f64, Minimax<double>, double)
+#define APPROX_FUNCTIONS(X)               \
+  X(identity, Identity, float)            \
+  X(relu, Relu, float)                    \
+  X(square, Square, float)                \
+  X(relu_aq, ReluAq, float)               \
+  X(minimax, Minimax<float>, float)       \
+  X(minimax_f64, Minimax<double>, double) \
+  X(exact, Exact, float)                  \
+  X(piecewise, Piecewise, float)          \
+  X(smooth, Smooth, float)
 
 // ---- Max-pooling ------------------------------------------------------------------------------------------------
 

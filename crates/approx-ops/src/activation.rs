@@ -1,10 +1,16 @@
 //! Any of the functions of one variable, chosen at run time.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use cnn_kernels::{Epilogue, RangeStats};
+use minimax_coeffs::{ActivationFunction, CompositeSign, Smooth, SmoothApproximation};
 
+use crate::cpu::composite::Composite;
+use crate::cpu::exact::Exact;
+use crate::cpu::{piecewise, smooth};
 use crate::elementwise::Function;
-use crate::error::Result;
+use crate::error::{OpError, Result, check_bound};
 use crate::range::{RangePenalty, RangeRecorder};
 use crate::relu::MinimaxRelu;
 
@@ -33,6 +39,71 @@ impl Activation {
     pub const SQUARE: Activation = Activation(Function::Square);
     /// `x²/8 + x/2 + 1/4`, as [`relu_aq`](crate::relu_aq).
     pub const RELU_AQ: Activation = Activation(Function::ReluAq);
+
+    /// A function of a network, as it is.
+    ///
+    /// # Accuracy
+    /// Within 4 units of the last place of float32, or 1e-7 of `|x|`; derivatives within 1e-6. At a kink, the derivative
+    /// is that of the side where it is smaller in size.
+    ///
+    /// # Errors
+    /// [`OpError::InvalidFunction`] where its parameters make no sense.
+    pub fn exact(function: ActivationFunction) -> Result<Self> {
+        if function == ActivationFunction::Relu {
+            return Ok(Self::RELU);
+        }
+        if function.piecewise().is_none() && function.smooth().is_none() {
+            return Err(OpError::InvalidFunction { function });
+        }
+        Ok(Self(Function::Exact(Exact::new(function))))
+    }
+
+    /// A piecewise linear function on `[-bound, bound]`, with `sign` in each of the ReLUs that it is a sum of
+    /// ([`PiecewiseLinear`](minimax_coeffs::PiecewiseLinear)). ReLU itself is [`MinimaxRelu`].
+    ///
+    /// # Accuracy
+    /// In float32, each ReLU as [`MinimaxRelu`] of its own bound, `B + |t|` for one that begins at `t`.
+    ///
+    /// # Errors
+    /// [`OpError::InvalidFunction`] for a function that is not piecewise linear or makes no sense,
+    /// [`OpError::InvalidBound`] unless `bound` is positive and finite.
+    pub fn piecewise(function: ActivationFunction, sign: &CompositeSign, bound: f64) -> Result<Self> {
+        if function == ActivationFunction::Relu {
+            return Ok(MinimaxRelu::from_composite(sign, bound)?.into());
+        }
+        let bound = check_bound(bound)?;
+        let sum = function.piecewise().ok_or(OpError::InvalidFunction { function })?;
+        let sign = Arc::new(Composite::new(sign));
+        let map = piecewise::Piecewise::new(&sum, sign, bound, Exact::new(function));
+        Ok(Self(Function::Piecewise(Arc::new(map))))
+    }
+
+    /// The polynomial of a smooth function on `[-B, B]`.
+    ///
+    /// # Accuracy
+    /// In float32, within `1e-6 · max(B, 1)` of the float64 polynomial for SiLU and GELU, and within 1e-5 for sigmoid
+    /// and tanh.
+    ///
+    /// # Errors
+    /// [`OpError::InvalidBound`] for a bound that float32 does not have.
+    pub fn smooth(approximation: &SmoothApproximation) -> Result<Self> {
+        let exact = match approximation.function() {
+            Smooth::Sigmoid => Exact::Sigmoid,
+            Smooth::Tanh => Exact::Tanh,
+            Smooth::Silu => Exact::Silu,
+            Smooth::Gelu => Exact::Gelu,
+            Smooth::GeluTanh => Exact::GeluTanh,
+        };
+        let bound = check_bound(approximation.bound())?;
+        Ok(Self(Function::Smooth(Arc::new(smooth::Smooth::new(approximation, bound, exact)))))
+    }
+
+    /// The same, but exact outside of the range of an approximation, so that training can go on with such values. They
+    /// are counted all the same.
+    #[must_use]
+    pub fn with_exact_outside(self) -> Self {
+        Self(self.0.with_exact_outside())
+    }
 
     /// Applies it, and records the range of the input.
     ///

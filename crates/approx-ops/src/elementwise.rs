@@ -8,7 +8,10 @@ use cnn_kernels::{RangeStats, check_dtype, cpu};
 use rayon::prelude::*;
 
 use crate::cpu::composite::Composite;
+use crate::cpu::exact::Exact;
 use crate::cpu::map;
+use crate::cpu::piecewise::Piecewise;
+use crate::cpu::smooth::Smooth;
 #[cfg(feature = "cuda")]
 use crate::cuda::activation::{self, Affine};
 use crate::error::Result;
@@ -35,6 +38,11 @@ pub(crate) enum Function {
         sign: Arc<Composite>,
         bound: f32,
     },
+    Exact(Exact),
+    /// Sums of approximate ReLUs.
+    Piecewise(Arc<Piecewise>),
+    /// A polynomial.
+    Smooth(Arc<Smooth>),
 }
 
 /// Runs `$body` with `$map` bound to the kernel of `$function`: static dispatch over the closed set.
@@ -65,6 +73,18 @@ macro_rules! with_map {
                 let $map = &map::MinimaxReluWithin(map::MinimaxRelu::new(sign, *bound));
                 $body
             }
+            Function::Exact(exact) => {
+                let $map = exact;
+                $body
+            }
+            Function::Piecewise(piecewise) => {
+                let $map = &**piecewise;
+                $body
+            }
+            Function::Smooth(smooth) => {
+                let $map = &**smooth;
+                $body
+            }
         }
     };
 }
@@ -77,6 +97,9 @@ impl Function {
             Self::Square => "square",
             Self::ReluAq => "relu_aq",
             Self::MinimaxRelu { .. } | Self::MinimaxReluWithin { .. } => "minimax_relu",
+            Self::Exact(exact) => exact.name(),
+            Self::Piecewise(piecewise) => piecewise.name,
+            Self::Smooth(smooth) => smooth.name,
         }
     }
 
@@ -85,6 +108,7 @@ impl Function {
     pub(crate) fn sign(&self) -> Option<&Composite> {
         match self {
             Self::MinimaxRelu { sign, .. } | Self::MinimaxReluWithin { sign, .. } => Some(sign),
+            Self::Piecewise(piecewise) => Some(&piecewise.sign),
             _ => None,
         }
     }
@@ -95,7 +119,19 @@ impl Function {
             Self::Identity { bound }
             | Self::MinimaxRelu { bound, .. }
             | Self::MinimaxReluWithin { bound, .. } => *bound,
+            Self::Piecewise(piecewise) => piecewise.bound,
+            Self::Smooth(smooth) => smooth.bound,
             _ => f32::MAX,
+        }
+    }
+
+    /// The same, but exact where an approximation is not meant for.
+    pub(crate) fn with_exact_outside(self) -> Self {
+        match self {
+            Self::MinimaxRelu { sign, bound } => Self::MinimaxReluWithin { sign, bound },
+            Self::Piecewise(piecewise) => Self::Piecewise(Arc::new(piecewise.with_exact_outside())),
+            Self::Smooth(smooth) => Self::Smooth(Arc::new(smooth.with_exact_outside())),
+            other => other,
         }
     }
 
@@ -292,7 +328,8 @@ impl Function {
 
     /// Whether it is an approximation on a range.
     pub(crate) fn is_bounded(&self) -> bool {
-        matches!(self, Self::MinimaxRelu { .. } | Self::MinimaxReluWithin { .. })
+        use Function::{MinimaxRelu, MinimaxReluWithin, Piecewise, Smooth};
+        matches!(self, MinimaxRelu { .. } | MinimaxReluWithin { .. } | Piecewise(_) | Smooth(_))
     }
 
     /// Multiplies each of a task's gradients by the derivative at the input, on this thread.

@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use cnn_kernels::KernelError;
+use minimax_coeffs::ActivationFunction;
 
 /// The error of every function in this crate.
 #[derive(Debug, thiserror::Error)]
@@ -10,11 +11,30 @@ pub enum OpError {
         "the bound of the approximation range is {0:?}, but it must be positive and within the range of float32"
     )]
     InvalidBound(f64),
+    /// A function that cannot be what is asked for.
+    #[error(
+        "{function:?}: its parameters must be finite (the ends of a clip may be infinite), a scale positive, and the ends \
+         of a clip in order; only piecewise linear functions are sums of ReLUs"
+    )]
+    InvalidFunction {
+        /// As given.
+        function: ActivationFunction,
+    },
     /// A composition that does not fit into what a CUDA kernel can be given.
     #[error("a composition of {components} components; on CUDA there can be {limit}, of degree 63 at most")]
     LongComposition {
         /// Its components.
         components: usize,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A function that does not fit into what a CUDA kernel can be given.
+    #[error("{op}: {terms} terms; on CUDA there can be {limit}")]
+    LargeFunction {
+        /// The op's name.
+        op: &'static str,
+        /// Its terms.
+        terms: usize,
         /// How many there can be.
         limit: usize,
     },

@@ -5,6 +5,7 @@
 use cnn_kernels::PoolSpec;
 
 use crate::cpu::composite::Composite;
+use crate::cpu::exact::Exact;
 use crate::elementwise::{Channels, Function};
 use crate::error::{OpError, Result};
 
@@ -12,6 +13,10 @@ use crate::error::{OpError, Result};
 const MAX_TERMS: usize = 16;
 /// Components, as there: so many of float64 fit into the 4 KiB of a kernel's parameters.
 const MAX_COMPONENTS: usize = 12;
+/// ReLUs of a piecewise linear function, as there.
+const MAX_KINKS: usize = 2;
+/// Terms of a smooth function's polynomial in the square, as there: degree 255.
+const MAX_SQUARE_TERMS: usize = 128;
 /// Numbers that one launch reads or writes at most: indices are of 32 bits, and end below 2^31.
 pub(crate) const MAX_NUMBERS: usize = 1 << 30;
 /// Threads of a block.
@@ -121,8 +126,95 @@ pub(crate) struct ActivationParams<T> {
     bound: f32,
     inverse_bound: f32,
     exact_outside: u32,
-    unused: u32,
+    function: FunctionParams,
     sign: CompositeParams<T>,
+}
+
+/// What a function has besides a composition.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct FunctionParams {
+    /// Which exact function, by its place in [`Exact`].
+    exact: u32,
+    parameters: [f32; 2],
+    is_odd: u32,
+    times_x: u32,
+    slope: f32,
+    offset: f32,
+    kinks: u32,
+    kink: [KinkParams; MAX_KINKS],
+    terms: u32,
+    coefficients: [f32; MAX_SQUARE_TERMS],
+}
+
+/// A ReLU of a piecewise linear function.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+struct KinkParams {
+    weight: f32,
+    at: f32,
+    inverse_bound: f32,
+}
+
+impl FunctionParams {
+    /// # Errors
+    /// [`OpError::LargeFunction`].
+    fn new(function: &Function) -> Result<Self> {
+        let mut params = Self {
+            exact: 0,
+            parameters: [0.0; 2],
+            is_odd: 0,
+            times_x: 0,
+            slope: 0.0,
+            offset: 0.0,
+            kinks: 0,
+            kink: [KinkParams::default(); MAX_KINKS],
+            terms: 0,
+            coefficients: [0.0; MAX_SQUARE_TERMS],
+        };
+        let too_large =
+            |terms| OpError::LargeFunction { op: function.name(), terms, limit: MAX_SQUARE_TERMS };
+        match function {
+            Function::Exact(exact) => params.set_exact(exact),
+            Function::Piecewise(map) => {
+                (params.slope, params.offset, params.times_x) = (map.slope, map.offset, map.times_x.into());
+                if map.kinks.len() > MAX_KINKS {
+                    return Err(too_large(map.kinks.len()));
+                }
+                params.kinks = map.kinks.len() as u32;
+                for (to, from) in params.kink.iter_mut().zip(&map.kinks) {
+                    let (weight, at, inverse_bound) = (from.weight, from.at, from.inverse_bound());
+                    *to = KinkParams { weight, at, inverse_bound };
+                }
+                map.outside.iter().for_each(|exact| params.set_exact(exact));
+            }
+            Function::Smooth(map) => {
+                (params.slope, params.offset, params.is_odd) = (map.slope, map.offset, map.is_odd.into());
+                if map.coefficients.len() > MAX_SQUARE_TERMS {
+                    return Err(too_large(map.coefficients.len()));
+                }
+                params.terms = map.coefficients.len() as u32;
+                params.coefficients[..map.coefficients.len()].copy_from_slice(&map.coefficients);
+                map.outside.iter().for_each(|exact| params.set_exact(exact));
+            }
+            _ => {}
+        }
+        Ok(params)
+    }
+
+    fn set_exact(&mut self, exact: &Exact) {
+        (self.exact, self.parameters) = match *exact {
+            Exact::LeakyRelu { slope } => (0, [slope, 0.0]),
+            Exact::Clip { low, high } => (1, [low, high]),
+            Exact::HardSigmoid { scale, offset } => (2, [scale, offset]),
+            Exact::HardSwish => (3, [0.0; 2]),
+            Exact::Sigmoid => (4, [0.0; 2]),
+            Exact::Tanh => (5, [0.0; 2]),
+            Exact::Silu => (6, [0.0; 2]),
+            Exact::Gelu => (7, [0.0; 2]),
+            Exact::GeluTanh => (8, [0.0; 2]),
+        };
+    }
 }
 
 impl<T: Real> ActivationParams<T> {
@@ -139,6 +231,12 @@ impl<T: Real> ActivationParams<T> {
             Some(sign) => CompositeParams::new(sign)?,
             None => CompositeParams::empty(),
         };
+        let exact_outside = match function {
+            Function::MinimaxReluWithin { .. } => true,
+            Function::Piecewise(map) => map.outside.is_some(),
+            Function::Smooth(map) => map.outside.is_some(),
+            _ => false,
+        };
         let Channels { count: channel_count, inner } = channels.unwrap_or(Channels { count: 1, inner: 1 });
         Ok(Self {
             count: count as u32,
@@ -149,8 +247,8 @@ impl<T: Real> ActivationParams<T> {
             channels: Divisor::new(channel_count),
             bound: function.bound(),
             inverse_bound: 1.0 / function.bound(),
-            exact_outside: matches!(function, Function::MinimaxReluWithin { .. }).into(),
-            unused: 0,
+            exact_outside: exact_outside.into(),
+            function: FunctionParams::new(function)?,
             sign,
         })
     }

@@ -11,7 +11,7 @@
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`], of any window |
 //! | [`noise`] | [`NoisyRelu`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
-//! | [`activation`] | [`Activation`]: one of the functions of one variable, chosen at run time, by itself or at the end of a kernel of the crate [`cnn_kernels`] |
+//! | [`activation`] | [`Activation`]: any function of one variable, chosen at run time: exact, through ReLU or a polynomial; by itself or at the end of a kernel of the crate [`cnn_kernels`] |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`sketch`] | [`Sketch`]: the distribution of a site's inputs |
 //! | [`reference`](mod@reference) | the same functions as plain float64 loops, for tests |
@@ -53,6 +53,7 @@ pub use activation::{Activation, ActivationEpilogue, Precision};
 pub use cnn_kernels::{PoolSpec, RangeStats};
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, max_pool, max_pool_gradient};
+pub use minimax_coeffs::ActivationFunction;
 pub use noise::{Excursions, Noise, NoisyMaxPool, NoisyRelu};
 pub use quadratic::{relu_aq, square};
 pub use range::{RangePenalty, RangeRecorder};

@@ -13,6 +13,10 @@
 //! | [`alpha`] | [`Alpha`], the precision parameter |
 //! | [`composite`] | [`CompositeSign`]: the components, `sign`, ReLU and maximum in float64 |
 //! | [`polynomial`] | [`OddPolynomial`]: evaluation, derivative, power and Chebyshev basis |
+//! | [`activation`] | [`ActivationFunction`]: the functions that networks have for ReLU, exactly |
+//! | [`piecewise`] | [`PiecewiseLinear`]: ReLU6, leaky ReLU, hard-swish and their kind through ReLU |
+//! | [`smooth`] | [`Smooth`]: sigmoid, tanh, SiLU, GELU, and their best polynomials with proven errors |
+//! | [`remez`], [`real`] | the best approximation of a function on a union of intervals |
 //! | [`adapted`] | [`AdaptedForm`]: the same polynomial arranged so that float32 evaluates it fast |
 //! | [`nested`] | [`NestedForm`]: the same polynomial arranged so that float32 evaluates it accurately |
 //! | [`noise`] | what an encrypted evaluation adds: its noise, and by what a composition amplifies it |
@@ -31,8 +35,6 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `real` | float64 and big floats under one trait |
-//! | `remez` | the best approximation of a function on a union of intervals |
 //! | `compose` | compositions of given degrees, and where their first interval should begin |
 //! | `error_curve`, `schedule` | which degrees: least depth, then fewest multiplications |
 //! | `generate` | `CompositeSign::generate`: all of it, to decimal tables |
@@ -69,6 +71,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod activation;
 pub mod adapted;
 pub mod alpha;
 #[cfg(feature = "generate")]
@@ -92,18 +95,19 @@ pub mod float32;
 pub mod generate;
 pub mod nested;
 pub mod noise;
+pub mod piecewise;
 pub mod polynomial;
-#[cfg(feature = "generate")]
 pub mod real;
-#[cfg(feature = "generate")]
 pub mod remez;
 #[cfg(feature = "generate")]
 pub mod schedule;
+pub mod smooth;
 #[cfg(feature = "json")]
 pub mod table_file;
 pub mod tables;
 pub mod target;
 
+pub use activation::ActivationFunction;
 pub use adapted::{AdaptedForm, AdaptedSign};
 pub use alpha::{Alpha, AlphaError};
 pub use composite::CompositeSign;
@@ -112,7 +116,9 @@ pub use decimal::Decimal;
 #[cfg(feature = "generate")]
 pub use generate::Generated;
 pub use nested::NestedForm;
+pub use piecewise::PiecewiseLinear;
 pub use polynomial::OddPolynomial;
+pub use smooth::{Smooth, SmoothApproximation, SmoothError};
 #[cfg(feature = "json")]
 pub use table_file::TableFile;
 pub use tables::{Table, TableError};

@@ -245,6 +245,12 @@ impl<T: Real> Minimax<T> {
         self.polynomial.eval_with_derivative(x).0
     }
 
+    /// The coefficients of `T_0(t), T_1(t), …`, or of `x T_0(t), x T_1(t), …` for an odd polynomial, where `t` is affine
+    /// in `x`, or in `x²`, and runs from −1 to 1 over the hull of the intervals.
+    pub fn coefficients(&self) -> &[T] {
+        &self.polynomial.coefficients
+    }
+
     /// The coefficients of `1, x, x², …`, or of `x, x³, x⁵, …` for an odd polynomial.
     pub fn power_basis(&self) -> Vec<T> {
         self.polynomial.power_basis()

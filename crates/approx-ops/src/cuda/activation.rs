@@ -201,6 +201,9 @@ fn kernel_name(function: &Function) -> &'static str {
         (Function::Relu, _) => "relu",
         (Function::Square, _) => "square",
         (Function::ReluAq, _) => "relu_aq",
+        (Function::Exact(_), _) => "exact",
+        (Function::Piecewise(_), _) => "piecewise",
+        (Function::Smooth(_), _) => "smooth",
         (Function::MinimaxRelu { .. } | Function::MinimaxReluWithin { .. }, Precision::Single) => "minimax",
         (Function::MinimaxRelu { .. } | Function::MinimaxReluWithin { .. }, Precision::Double) => {
             "minimax_f64"

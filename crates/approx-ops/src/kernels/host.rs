@@ -9,7 +9,8 @@ use std::sync::{Mutex, OnceLock};
 
 use candle_core::{Device, Tensor};
 use cnn_kernels::{RangeStats, SimdLevel};
-use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial};
+use minimax_coeffs::smooth::approximate;
+use minimax_coeffs::{ActivationFunction as F, Alpha, CompositeSign, OddPolynomial, Smooth};
 use serde::Deserialize;
 
 use super::*;
@@ -150,6 +151,27 @@ fn functions(bound: f64) -> Vec<(&'static str, Activation)> {
         ("relu_aq", Activation::RELU_AQ),
         ("minimax", minimax(9).with_exact_outside().into()),
     ];
+    let exact = [
+        F::LeakyRelu { slope: 0.125 },
+        F::Clip { low: -1.0, high: 6.0 },
+        F::HardSigmoid { scale: 0.2, offset: 0.5 },
+        F::HardSwish,
+        F::Sigmoid,
+        F::Tanh,
+        F::Silu,
+        F::GeluTanh,
+    ];
+    functions.extend(exact.map(|f| ("exact", Activation::exact(f).unwrap())));
+    for f in [F::LeakyRelu { slope: 0.125 }, F::Clip { low: 0.0, high: 6.0 }, F::HardSwish] {
+        let activation = Activation::piecewise(f, &nested(7), bound).unwrap();
+        functions.push(("piecewise", activation.clone()));
+        functions.push(("piecewise", activation.with_exact_outside()));
+    }
+    for f in [Smooth::Sigmoid, Smooth::Silu] {
+        let activation = Activation::smooth(&approximate(f, bound, 12).unwrap()).unwrap();
+        functions.push(("smooth", activation.clone()));
+        functions.push(("smooth", activation.with_exact_outside()));
+    }
     functions.extend((4..=14).map(|bits| ("minimax", minimax(bits).into())));
     functions
 }
@@ -317,6 +339,35 @@ fn gradients_are_those_of_the_cpu_and_of_finite_differences() {
             assert!((a - slope).abs() < 1e-3 * (1.0 + slope.abs()), "alpha {bits} at {x}: {a}, not {slope}");
         }
     }
+}
+
+#[test]
+fn gelu_and_its_derivative_are_the_functions() {
+    let Some(host) = Host::get() else { return };
+    let activation = Activation::exact(F::Gelu).unwrap();
+    let xs = numbers(500, 12.0);
+    let (actual, _) = activate(host, "exact", &activation, &xs, (2, 32));
+    let params = ActivationParams::<f32>::new(&activation.0, xs.len(), false, None, None).unwrap();
+    let ([slopes], _) = host.run("gradient_exact", (2, 32), &params, &[&xs, &vec![1.0; xs.len()]]);
+    for ((a, slope), x) in actual.iter().zip(&slopes).zip(xs.iter().map(|x| f64::from(*x))) {
+        let (value, derivative) = (Smooth::Gelu.eval(x), Smooth::Gelu.derivative(x));
+        assert!((f64::from(*a) - value).abs() < 1e-6 * (1.0 + value.abs()), "{x}: {a}, not {value}");
+        assert!((f64::from(*slope) - derivative).abs() < 2e-6, "{x}: {slope}, not {derivative}");
+    }
+}
+
+#[test]
+fn the_longest_polynomial_fits_into_the_parameters() {
+    let Some(host) = Host::get() else { return };
+    let p = minimax_coeffs::SmoothApproximation::of_degree(Smooth::Sigmoid, 50.0, 255).unwrap();
+    let activation = Activation::smooth(&p).unwrap();
+    let xs = numbers(500, 50.0);
+    let (actual, _) = activate(host, "smooth", &activation, &xs, (2, 32));
+    for (a, x) in actual.iter().zip(xs.iter().map(|x| f64::from(*x))) {
+        assert!((f64::from(*a) - p.eval(x)).abs() < 1e-5, "{x}: {a}, not {}", p.eval(x));
+    }
+    // With the addresses of six arrays before them.
+    assert!(size_of::<ActivationParams<f64>>() + 48 <= 4096);
 }
 
 #[derive(Deserialize)]
