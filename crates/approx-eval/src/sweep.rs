@@ -364,7 +364,8 @@ impl<'a> Sweep<'a> {
             (None, SiteKind::Relu) => report.and_then(|r| r.b_relu).unwrap_or(self.search.start.relu),
             (None, SiteKind::MaxPool) => report.and_then(|r| r.b_max).unwrap_or(self.search.start.max_pool),
         };
-        let cost = |site: &Site| site.cost(composition, bound(site));
+        // A precision that no polynomial has is one of those that are unusable, and has no cost.
+        let cost = |site: &Site| site.cost(composition, bound(site)).unwrap_or_default();
         let multiplications = self.network.sites().iter().map(|site| cost(site).non_scalar_multiplications);
         Row {
             backbone: self.backbone.clone(),

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use approx_data::First;
-use approx_models::{Composition, Network, RunOptions, Site};
+use approx_models::{Composition, ModelError, Network, RunOptions, Site};
 use minimax_coeffs::Cost;
 use serde::Serialize;
 
@@ -103,8 +103,8 @@ pub fn tune(
     let of_site = |(site, bound): (&Site, f64)| {
         goal.compositions.iter().map(|composition| site.cost(composition, bound)).collect()
     };
-    let costs: Vec<Vec<Cost>> =
-        network.sites().iter().zip(initial_bounds(exact, goal.headroom)).map(of_site).collect();
+    let sites = network.sites().iter().zip(initial_bounds(exact, goal.headroom));
+    let costs: Vec<Vec<Cost>> = sites.map(of_site).collect::<Result<_, ModelError>>()?;
     let path = greedy_path(&errors, &costs, goal.minimise);
     let mut search = PathSearch { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
 

@@ -3,6 +3,7 @@
 use approx_ops::OpError;
 use cnn_graph::{GraphError, Shape};
 use cnn_kernels::KernelError;
+use minimax_coeffs::SmoothError;
 
 use crate::policy::PolicyError;
 use crate::weights::WeightsError;
@@ -36,6 +37,14 @@ pub enum ModelError {
         site: String,
         /// What went wrong there.
         source: Box<OpError>,
+    },
+    /// A smooth function has no polynomial of a supported degree with this precision.
+    #[error("{site}: {source}")]
+    Smooth {
+        /// The site's name.
+        site: String,
+        /// Why not.
+        source: Box<SmoothError>,
     },
     /// A node that graphs have and the ops do not.
     #[error("{node}: {reason} cannot be run")]

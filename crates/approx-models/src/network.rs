@@ -3,14 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use approx_ops::{
-    Activation, Excursions, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, PoolSpec,
-    RangeRecorder, RangeStats, Sketch,
+    Activation, Excursions, MinimaxMaxPool, Noise, NoisyMaxPool, NoisyRelu, PoolSpec, RangeRecorder,
+    RangeStats, Sketch,
 };
 use candle_core::{Device, Tensor};
 use cnn_graph::ops::{self, Op};
 use cnn_graph::passes::{longest_path, prune};
 use cnn_graph::{Graph, ValueId};
-use minimax_coeffs::Cost;
+use minimax_coeffs::smooth::{self, Smooth};
+use minimax_coeffs::{Cost, SmoothApproximation};
 use rayon::prelude::*;
 
 use crate::error::{ModelError, Result};
@@ -57,7 +58,7 @@ impl Site {
         &self.name
     }
 
-    /// ReLU or max-pooling.
+    /// An activation of one variable, or a max-pooling.
     pub fn kind(&self) -> SiteKind {
         match self.op {
             SiteOp::Activation(_) => SiteKind::Relu,
@@ -73,10 +74,18 @@ impl Site {
     /// What one evaluation of the approximation on `[-bound, bound]` costs here. For a max-pooling it is the cost of the
     /// tournament that leads to one output: 2 maxima in sequence and 3 in all for a window of 2×2, 4 and 8 for one of
     /// 3×3.
-    pub fn cost(&self, composition: &Composition, _bound: f64) -> Cost {
+    ///
+    /// # Errors
+    /// [`ModelError::Smooth`] for a smooth function that no polynomial of a supported degree is that near to on this range.
+    pub fn cost(&self, composition: &Composition, bound: f64) -> Result<Cost> {
         let one = composition.sign().relu_cost();
-        match self.op {
-            SiteOp::Activation(_) => one,
+        Ok(match self.op {
+            SiteOp::Activation(function) => match (function.piecewise(), function.smooth()) {
+                (Some(_), _) if function == ops::Activation::Relu => one,
+                (Some(sum), _) => sum.cost(composition.sign(), bound),
+                (None, Some(smooth)) => approximate(&self.name, smooth, bound, composition)?.cost(),
+                (None, None) => return Err(no_function(&self.name, function)),
+            },
             SiteOp::MaxPool(pool, _) => {
                 let (in_sequence, in_all) = pool.signs();
                 Cost {
@@ -84,7 +93,7 @@ impl Site {
                     non_scalar_multiplications: in_all * one.non_scalar_multiplications,
                 }
             }
-        }
+        })
     }
 
     /// The range of the inputs since the last call, and forgets it.
@@ -357,27 +366,57 @@ fn activation_function(
     policy: &SitePolicy,
     options: &RunOptions,
 ) -> Result<ActivationFunction> {
-    if activation != ops::Activation::Relu {
-        let reason = format!("the activation {activation}");
-        return Err(ModelError::Unsupported { node: name.to_owned(), reason });
-    }
-    Ok(ActivationFunction::Plain(match policy {
-        SitePolicy::Exact => Activation::RELU,
-        SitePolicy::Square => Activation::SQUARE,
-        SitePolicy::ReluAq => Activation::RELU_AQ,
+    let is_relu = activation == ops::Activation::Relu;
+    let unsupported = |reason: String| ModelError::Unsupported { node: name.to_owned(), reason };
+    let approximation = match policy {
+        SitePolicy::Exact => Activation::exact(activation).map_err(at(name))?,
+        SitePolicy::Square if is_relu => Activation::SQUARE,
+        SitePolicy::ReluAq if is_relu => Activation::RELU_AQ,
+        SitePolicy::Square | SitePolicy::ReluAq => {
+            return Err(unsupported(format!(
+                "{activation} by {}, which stands for ReLU only,",
+                policy.method()
+            )));
+        }
         SitePolicy::Minimax { composition, bound } => {
-            let sign = composition.sign();
+            let (sign, bound) = (composition.sign(), *bound);
             if let Some(noise) = options.noise {
-                let relu = NoisyRelu::new(sign, *bound, noise, name);
+                if !is_relu {
+                    return Err(unsupported(format!("{activation} under simulated noise")));
+                }
+                let relu = NoisyRelu::new(sign, bound, noise, name);
                 return Ok(ActivationFunction::Noisy(relu.map_err(at(name))?));
             }
-            let relu = MinimaxRelu::from_composite(sign, *bound).map_err(at(name))?;
+            let approximation = match (activation.piecewise(), activation.smooth()) {
+                (Some(_), _) => Activation::piecewise(activation, sign, bound).map_err(at(name))?,
+                (None, Some(smooth)) => {
+                    Activation::smooth(&approximate(name, smooth, bound, composition)?).map_err(at(name))?
+                }
+                (None, None) => return Err(no_function(name, activation)),
+            };
             match options.outside {
-                Outside::Exact => relu.with_exact_outside().into(),
-                Outside::Undefined => relu.into(),
+                Outside::Exact => approximation.with_exact_outside(),
+                Outside::Undefined => approximation,
             }
         }
-    }))
+    };
+    Ok(ActivationFunction::Plain(approximation))
+}
+
+/// The polynomial of a smooth function with the precision of a composition.
+fn approximate(
+    name: &str,
+    function: Smooth,
+    bound: f64,
+    composition: &Composition,
+) -> Result<SmoothApproximation> {
+    smooth::approximate(function, bound, composition.bits())
+        .map_err(|source| ModelError::Smooth { site: name.to_owned(), source: Box::new(source) })
+}
+
+/// Parameters of a function make no sense, such as a clip whose ends are in the wrong order.
+fn no_function(name: &str, activation: ops::Activation) -> ModelError {
+    ModelError::Unsupported { node: name.to_owned(), reason: activation.to_string() }
 }
 
 /// What stands for a max-pooling.

@@ -28,7 +28,7 @@ use record::PolicyRecord;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SiteKind {
-    /// A ReLU or what stands for it.
+    /// A ReLU or another function of one variable, or what stands for it.
     Relu,
     /// A max-pooling or what stands for it.
     MaxPool,
@@ -43,8 +43,9 @@ pub enum SitePolicy {
     Square,
     /// `x²/8 + x/2 + 1/4` for ReLU.
     ReluAq,
-    /// The approximation of Lee et al. (arXiv 2105.10879): `x (1 + s(x / bound)) / 2` for ReLU, and for max-pooling a
-    /// tournament of maxima of two.
+    /// The approximation of Lee et al. (arXiv 2105.10879): `x (1 + s(x / bound)) / 2` for ReLU, sums of these for other
+    /// piecewise linear functions, and for max-pooling a tournament of maxima of two. For a smooth function, such as the
+    /// sigmoid, its minimax polynomial on the range with the composition's precision.
     Minimax {
         /// The polynomials, `s`.
         composition: Arc<Composition>,

@@ -1,5 +1,7 @@
 //! The activation functions of networks, exactly, in float64.
 
+use std::fmt;
+
 use crate::piecewise::PiecewiseLinear;
 use crate::smooth::Smooth;
 
@@ -41,6 +43,25 @@ pub enum ActivationFunction {
     Gelu,
     /// GELU's approximation by `tanh`: `x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`.
     GeluTanh,
+}
+
+/// The name that the function has in PyTorch, in lower case, with its parameters.
+impl fmt::Display for ActivationFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Relu => write!(f, "relu"),
+            Self::LeakyRelu { slope } => write!(f, "leaky_relu({slope})"),
+            Self::Clip { low: 0.0, high: 6.0 } => write!(f, "relu6"),
+            Self::Clip { low, high } => write!(f, "clip({low}, {high})"),
+            Self::HardSigmoid { .. } => write!(f, "hard_sigmoid"),
+            Self::HardSwish => write!(f, "hard_swish"),
+            Self::Sigmoid => write!(f, "sigmoid"),
+            Self::Tanh => write!(f, "tanh"),
+            Self::Silu => write!(f, "silu"),
+            Self::Gelu => write!(f, "gelu"),
+            Self::GeluTanh => write!(f, "gelu_tanh"),
+        }
+    }
 }
 
 impl ActivationFunction {

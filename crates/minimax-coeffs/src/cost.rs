@@ -29,10 +29,39 @@ impl Cost {
         if degree.is_multiple_of(2) || degree > Self::MAX_DEGREE {
             return None;
         }
-        let depth = (degree + 1).next_power_of_two().ilog2();
-        let non_scalar_multiplications = if degree == 1 { 0 } else { bsgs_multiplications(degree, depth) };
-        Some(Cost { depth, non_scalar_multiplications })
+        Some(of_long_odd_polynomial(degree))
     }
+}
+
+/// The cost of a polynomial of this degree that need be neither odd nor even, by baby steps and giant steps: depth
+/// `⌈log2(degree + 1)⌉`. Computed first are `x, x², …, x^(2^l − 1)` and `x^(2^l), x^(2^(l + 1)), …`; then the polynomial
+/// is split at the largest giant step, `p = q · x^g + r`, and so are its parts.
+pub(crate) fn of_general_polynomial(degree: usize) -> Cost {
+    if degree == 0 {
+        return Cost::default();
+    }
+    let depth = (degree + 1).next_power_of_two().ilog2();
+    /// Products with giant steps for a polynomial of this degree.
+    fn products(degree: usize, baby_steps: usize) -> u32 {
+        if degree < baby_steps {
+            return 0;
+        }
+        let giant = 1 << degree.ilog2();
+        products(degree - giant, baby_steps) + products(giant - 1, baby_steps) + 1
+    }
+    let multiplications = (1..=depth).map(|l| {
+        let powers = (1 << l) - 2 + (depth - l);
+        powers + products(degree, 1 << l)
+    });
+    let fewest = multiplications.min().expect("there is at least one way");
+    Cost { depth, non_scalar_multiplications: fewest }
+}
+
+/// The cost of an odd polynomial of any degree, as [`Cost::of_odd_polynomial`].
+pub(crate) fn of_long_odd_polynomial(degree: usize) -> Cost {
+    let depth = (degree + 1).next_power_of_two().ilog2();
+    let non_scalar_multiplications = if degree == 1 { 0 } else { bsgs_multiplications(degree, depth) };
+    Cost { depth, non_scalar_multiplications }
 }
 
 /// The fewest non-scalar multiplications for an odd polynomial at this depth.
@@ -101,6 +130,22 @@ mod tests {
         }
         for degree in [0, 2, 30, 64, 65] {
             assert_eq!(Cost::of_odd_polynomial(degree), None, "degree {degree}");
+        }
+    }
+
+    #[test]
+    fn general_polynomials_cost_what_can_be_counted_by_hand() {
+        // 2: x². 3: x² and x³, or x² and one product. 7: x², x³, x⁴ and one product.
+        for (degree, cost) in [(0, (0, 0)), (1, (1, 0)), (2, (2, 1)), (3, (2, 2)), (7, (3, 4))] {
+            let found = of_general_polynomial(degree);
+            assert_eq!((found.depth, found.non_scalar_multiplications), cost, "degree {degree}");
+        }
+        // At least √(2 degree) products are needed (Paterson and Stockmeyer, SIAM J. Comput. 2, 1973), and about twice
+        // that many are enough.
+        for degree in 2..=127u32 {
+            let cost = of_general_polynomial(degree as usize).non_scalar_multiplications;
+            let root = f64::from(degree).sqrt();
+            assert!(f64::from(cost) >= root - 1.0 && f64::from(cost) < 2.0 * root + 7.0, "{degree}: {cost}");
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Exact {
 }
 
 /// `√(2/π)`, twice: GELU's approximation is the sigmoid of twice what its `tanh` is of.
-const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
 /// The coefficient of `x³` in it.
 const CUBIC: f32 = 0.044_715;
 /// `1 / √(2π)`.
