@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use approx_models::ops::window::Padding;
 use approx_models::ops::{
-    AvgPool, BatchNorm, Concat, Conv, Linear, Op, Pad, Pool, Reshape, Slice, Transpose,
+    Activation, AvgPool, BatchNorm, Concat, Conv, Linear, Op, Pad, Pool, Reshape, Slice, Transpose,
 };
-use approx_models::{ActivationPolicy, Graph, GraphBuilder, Network, Weights};
+use approx_models::{ActivationPolicy, Composition, Graph, GraphBuilder, Network, RunOptions, Weights};
 use candle_core::{Device, Tensor};
 use cnn_graph::reference::Reference;
+use minimax_coeffs::Alpha;
 
 mod common;
 
@@ -30,6 +31,14 @@ fn some(define: impl FnOnce(&mut GraphBuilder, cnn_graph::ValueId) -> cnn_graph:
     let x = b.input();
     let x = define(&mut b, x);
     b.finish(x).unwrap()
+}
+
+/// A function of one variable behind a convolution, in whose pass it is computed.
+fn activation(function: Activation) -> Graph {
+    some(|b, x| {
+        let x = b.conv("conv", x, Conv::same(6, 3).with_bias());
+        b.activation("act", x, function)
+    })
 }
 
 /// Every operation, by a name for messages.
@@ -77,6 +86,15 @@ fn rows() -> Vec<(&'static str, Graph)> {
             }),
         ),
         ("relu", some(|b, x| b.relu("relu", x))),
+        ("leaky relu", activation(Activation::LeakyRelu { slope: 0.1 })),
+        ("relu6", activation(Activation::Clip { low: 0.0, high: 6.0 })),
+        ("hard sigmoid", activation(Activation::HardSigmoid { scale: 1.0 / 6.0, offset: 0.5 })),
+        ("hard swish", activation(Activation::HardSwish)),
+        ("sigmoid", activation(Activation::Sigmoid)),
+        ("tanh", activation(Activation::Tanh)),
+        ("silu", activation(Activation::Silu)),
+        ("gelu", activation(Activation::Gelu)),
+        ("gelu by tanh", activation(Activation::GeluTanh)),
         ("max-pooling 2×2", some(|b, x| b.max_pool("pool", x, pool(2, 2)))),
         ("max-pooling 3×3, padded, ceil", {
             let window = pool(3, 2).with_padding(1).with_ceil_mode(true);
@@ -240,6 +258,49 @@ fn watched_values_are_recorded_and_change_no_result() {
     for name in ["conv", "nothing"] {
         let error = network.watch([name]).unwrap_err().to_string();
         assert!(error.contains(&format!("no value `{name}`")), "{error}");
+    }
+}
+
+#[test]
+fn approximated_functions_stay_within_two_to_minus_alpha_of_the_bound() {
+    let (alpha, bound) = (Alpha::new(12).unwrap(), 12.0);
+    for (name, graph) in rows() {
+        let Some(function) = graph.nodes().iter().find_map(|node| match node.op {
+            Op::Activation(function) if node.name == "act" => Some(function),
+            _ => None,
+        }) else {
+            continue;
+        };
+        let (_, images) = images(&graph);
+        let mut network = network(&graph);
+        let values = |ys: Tensor| ys.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let exact = values(network.forward(&images).unwrap());
+        let policy = ActivationPolicy::minimax(alpha, bound, bound);
+        network.set_policy(&policy, &RunOptions::default()).unwrap();
+        let approximate = values(network.forward(&images).unwrap());
+        let site = &network.sites()[0];
+        let range = site.take_range();
+        assert_eq!((range.out_of_range, site.bound()), (0, Some(bound)), "{name}: {range:?}");
+        // A sum of ReLUs that begin up to 6 away, and perhaps a product with x; sigmoid and tanh are at most 1.
+        let relu = (bound + 6.0) * alpha.epsilon();
+        let allowed = match (function, function.piecewise()) {
+            (Activation::HardSwish, _) => 2.0 * bound * relu / 6.0,
+            (_, Some(sum)) => sum.kinks.iter().map(|kink| kink.weight.abs() * relu).sum(),
+            (Activation::Sigmoid | Activation::Tanh, None) => alpha.epsilon(),
+            (_, None) => bound * alpha.epsilon(),
+        };
+        let worst = exact.iter().zip(&approximate).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
+        assert!(f64::from(worst) < 1.01 * allowed, "{name}: off by {worst}, allowed is {allowed}");
+        assert!(worst > 0.0, "{name}: nothing was approximated");
+        let cost = site.cost(&Composition::published(alpha), bound).unwrap();
+        let sign = Composition::published(alpha).sign().relu_cost();
+        match function.piecewise() {
+            Some(_) => assert!(cost.depth >= sign.depth, "{name}: {cost:?}"),
+            None => assert!((3..=8).contains(&cost.depth), "{name}: {cost:?}"),
+        }
+        // A parabola stands for ReLU only.
+        let error = network.set_policy(&ActivationPolicy::square(), &RunOptions::default()).unwrap_err();
+        assert!(error.to_string().starts_with("act: "), "{error}");
     }
 }
 

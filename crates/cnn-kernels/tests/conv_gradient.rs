@@ -46,7 +46,7 @@ fn truth(xs: &Tensor, weight: &Tensor, gradient: &Tensor, geometry: &ConvGeometr
 fn assert_close(actual: &Tensor, expected: &[f64], what: &str) {
     let scale = expected.iter().fold(0f64, |max, e| max.max(e.abs()));
     for (i, (a, e)) in values(actual).iter().zip(expected).enumerate() {
-        assert!((a - e).abs() < 1e-5 * scale, "{what}, number {i}: {a} for {e} (the largest is {scale})");
+        assert!((a - e).abs() <= 1e-5 * scale, "{what}, number {i}: {a} for {e} (the largest is {scale})");
     }
 }
 

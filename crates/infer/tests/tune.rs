@@ -86,13 +86,14 @@ fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
         };
         let alphas = alphas.map(|alpha| alpha as u64);
         assert_eq!(*approximations, json!({"kind": "relu", "sites": 19, "alpha": alphas, "bound": bounds}));
-        let alphas = match alphas {
-            [one, other] if one == other => one.to_string(),
-            [least, most] => format!("{least} to {most}"),
+        // Where the choice is one precision for all, its degrees are told too.
+        let method = match alphas {
+            [one, other] if one == other => format!("policy: minimax composition, alpha {one}, degrees "),
+            [least, most] => format!("policy: alpha {least} to {most} for 19 ReLUs\n"),
         };
         let text = folder.succeed(&arguments(&["cifar10"], &params, &["--policy", "tuned.json"])).stdout;
         for part in [
-            format!("policy: alpha {alphas} for 19 ReLUs\n"),
+            method,
             format!("B_relu       by site, {} to {}; largest", bounds[0] as f32, bounds[1] as f32),
         ] {
             assert!(text.contains(&part), "`{part}` is not in {text}");
