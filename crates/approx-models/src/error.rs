@@ -1,11 +1,11 @@
 //! What can go wrong.
 
 use approx_ops::OpError;
+use cnn_graph::policy::PolicyError;
 use cnn_graph::{GraphError, Shape};
 use cnn_kernels::KernelError;
 use minimax_coeffs::SmoothError;
 
-use crate::policy::PolicyError;
 use crate::weights::WeightsError;
 
 /// The error of every function that builds or runs a network.

@@ -8,7 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`network`] | [`Network`]: a graph made ready, its sites, and the values that are watched |
-//! | [`policy`] | [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site; polynomials by digest |
+//! | [`policy`] | from cnn-graph, [`ActivationPolicy`]: exact, minimax, square, relu_aq; overrides per site |
 //! | [`run_options`] | [`RunOptions`]: noise, and what happens outside of a range |
 //! | [`weights`] | [`Weights`] from `.pt`, `.pth`, `.safetensors`, tensors or a function |
 //! | [`init`] | [`initial_weights`]: random weights to train from |
@@ -34,17 +34,16 @@ mod exec;
 pub mod init;
 pub mod network;
 mod params;
-pub mod policy;
 pub mod run_options;
 pub mod training;
 pub mod weights;
 
+pub use cnn_graph::policy::{self, ActivationPolicy, Composition, SiteKind, SitePolicy};
 pub use cnn_graph::zoo::Backbone;
 pub use cnn_graph::{Graph, GraphBuilder, ops};
 pub use error::{ModelError, Result};
 pub use init::initial_weights;
 pub use network::{Network, Site, WatchedValue};
-pub use policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
 pub use run_options::{Outside, RunOptions};
 pub use training::{Gradients, Sgd, StepOptions, StepReport, TrainableNetwork};
 pub use weights::{Weights, WeightsError};

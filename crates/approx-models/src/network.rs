@@ -9,16 +9,15 @@ use approx_ops::{
 use candle_core::{Device, Tensor};
 use cnn_graph::ops::{self, Op};
 use cnn_graph::passes::{longest_path, prune};
+use cnn_graph::policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
 use cnn_graph::{Graph, ValueId};
-use minimax_coeffs::smooth::{self, Smooth};
-use minimax_coeffs::{Cost, SmoothApproximation};
+use minimax_coeffs::{Cost, SmoothError};
 use rayon::prelude::*;
 
 use crate::error::{ModelError, Result};
 use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
 use crate::exec::{self, Executable, Watched, at};
 use crate::params::ParamReader;
-use crate::policy::{ActivationPolicy, Composition, SiteKind, SitePolicy};
 use crate::run_options::{Outside, RunOptions};
 use crate::weights::Weights;
 
@@ -71,29 +70,16 @@ impl Site {
         self.bound
     }
 
-    /// What one evaluation of the approximation on `[-bound, bound]` costs here. For a max-pooling it is the cost of the
-    /// tournament that leads to one output: 2 maxima in sequence and 3 in all for a window of 2×2, 4 and 8 for one of
-    /// 3×3.
+    /// What one evaluation of a composition on `[-bound, bound]` costs here, as [`Composition::cost_at`].
     ///
     /// # Errors
     /// [`ModelError::Smooth`] for a smooth function that no polynomial of a supported degree is that near to on this range.
     pub fn cost(&self, composition: &Composition, bound: f64) -> Result<Cost> {
-        let one = composition.sign().relu_cost();
-        Ok(match self.op {
-            SiteOp::Activation(function) => match (function.piecewise(), function.smooth()) {
-                (Some(_), _) if function == ops::Activation::Relu => one,
-                (Some(sum), _) => sum.cost(composition.sign(), bound),
-                (None, Some(smooth)) => approximate(&self.name, smooth, bound, composition)?.cost(),
-                (None, None) => return Err(no_function(&self.name, function)),
-            },
-            SiteOp::MaxPool(pool, _) => {
-                let (in_sequence, in_all) = pool.signs();
-                Cost {
-                    depth: in_sequence * one.depth,
-                    non_scalar_multiplications: in_all * one.non_scalar_multiplications,
-                }
-            }
-        })
+        let op = match self.op {
+            SiteOp::Activation(function) => Op::Activation(function),
+            SiteOp::MaxPool(pool, _) => Op::MaxPool(ops::MaxPool(pool)),
+        };
+        composition.cost_at(&op, bound).map_err(not_smooth(&self.name))
     }
 
     /// The range of the inputs since the last call, and forgets it.
@@ -387,13 +373,11 @@ fn activation_function(
                 let relu = NoisyRelu::new(sign, bound, noise, name);
                 return Ok(ActivationFunction::Noisy(relu.map_err(at(name))?));
             }
-            let approximation = match (activation.piecewise(), activation.smooth()) {
-                (Some(_), _) => Activation::piecewise(activation, sign, bound).map_err(at(name))?,
-                (None, Some(smooth)) => {
-                    Activation::smooth(&approximate(name, smooth, bound, composition)?).map_err(at(name))?
-                }
-                (None, None) => return Err(no_function(name, activation)),
-            };
+            let approximation = match composition.smooth(activation, bound).map_err(not_smooth(name))? {
+                Some(polynomial) => Activation::smooth(&polynomial),
+                None => Activation::piecewise(activation, sign, bound),
+            }
+            .map_err(at(name))?;
             match options.outside {
                 Outside::Exact => approximation.with_exact_outside(),
                 Outside::Undefined => approximation,
@@ -403,20 +387,9 @@ fn activation_function(
     Ok(ActivationFunction::Plain(approximation))
 }
 
-/// The polynomial of a smooth function with the precision of a composition.
-fn approximate(
-    name: &str,
-    function: Smooth,
-    bound: f64,
-    composition: &Composition,
-) -> Result<SmoothApproximation> {
-    smooth::approximate(function, bound, composition.bits())
-        .map_err(|source| ModelError::Smooth { site: name.to_owned(), source: Box::new(source) })
-}
-
-/// Parameters of a function make no sense, such as a clip whose ends are in the wrong order.
-fn no_function(name: &str, activation: ops::Activation) -> ModelError {
-    ModelError::Unsupported { node: name.to_owned(), reason: activation.to_string() }
+/// Names the site that has no polynomial.
+fn not_smooth(site: &str) -> impl FnOnce(SmoothError) -> ModelError {
+    |source| ModelError::Smooth { site: site.to_owned(), source: Box::new(source) }
 }
 
 /// What stands for a max-pooling.

@@ -6,13 +6,13 @@ use approx_ops::RangeStats;
 use candle_core::{Device, Tensor, Var};
 use cnn_graph::Graph;
 use cnn_graph::passes::prune;
+use cnn_graph::policy::ActivationPolicy;
 
 use crate::error::Result;
 use crate::exec::Schedule;
 use crate::exec::site::SiteFunctions;
 use crate::network::{Site, check_input, set_policy};
 use crate::params::ParamReader;
-use crate::policy::ActivationPolicy;
 use crate::run_options::RunOptions;
 use crate::weights::Weights;
 
@@ -29,7 +29,7 @@ use steps::{Options, Trainable};
 /// A network that keeps convolution and batch norm apart and knows its gradients.
 ///
 /// It walks the steps of the same graph as a [`Network`](crate::Network), forwards and then backwards
-/// (docs/adr/0052-training-walks-the-graph.md). To evaluate it, build one of those from its [`state`](Self::state).
+/// (docs/adr/0051-training-walks-the-graph.md). To evaluate it, build one of those from its [`state`](Self::state).
 ///
 /// ```
 /// use approx_models::{ActivationPolicy, Backbone, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights};

@@ -11,6 +11,7 @@
 //! | [`ops`] | the operations, a file each, with their shape inference |
 //! | [`builder`] | [`GraphBuilder`]: a network's definition reads like its forward pass |
 //! | [`passes`] | fusion, folding, depth, liveness, dead nodes |
+//! | [`policy`] | [`ActivationPolicy`](policy::ActivationPolicy): what stands at each site; its polynomials and their cost |
 //! | [`reference`](mod@reference) | a network in float64 by plain loops: the truth for whoever runs it faster |
 //! | [`zoo`] | the backbones of the papers, by data set and name |
 //!
@@ -31,6 +32,7 @@ pub mod error;
 pub mod graph;
 pub mod ops;
 pub mod passes;
+pub mod policy;
 pub mod reference;
 pub mod shape;
 pub mod zoo;

@@ -145,6 +145,10 @@ pub struct GraphArgs {
     #[arg(long, default_value_t = Alpha::MAX, allow_negative_numbers = true)]
     pub alpha: Alpha,
 
+    /// Bound of the inputs that levels are counted for; ReLU's do not depend on it, those of SiLU, say, do
+    #[arg(long, value_name = "B", default_value_t = 50.0)]
+    pub bound: f64,
+
     /// Height and width of the images [default: those that the network is made for]
     #[arg(long, alias = "image_size", value_name = "PIXELS")]
     pub image_size: Option<usize>,

@@ -1,16 +1,17 @@
 //! `infer graph`: a network as a table, a picture or an ONNX file.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use approx_cli::program::print;
-use approx_models::{Backbone, Graph, Weights, ops::Op};
+use approx_models::{Backbone, Composition, Graph, Weights};
 use atomic_file::check_writable;
 use candle_core::Device;
 use cnn_graph::Node;
 use cnn_graph::passes::longest_path;
-use minimax_coeffs::CompositeSign;
+use minimax_coeffs::{Alpha, SmoothError};
 
 use crate::args::GraphArgs;
 use crate::drawing;
@@ -29,7 +30,7 @@ pub fn graph(args: &GraphArgs) -> Result<()> {
     }
     let subject = Subject::open(args)?;
     let graph = subject.graph()?;
-    let levels = Levels::new(args);
+    let levels = Levels::new(&graph, args);
     print(&table(&graph, &levels))?;
     for (path, text) in [(&args.dot, drawing::dot(&graph)), (&args.svg, drawing::svg(&graph))] {
         if let Some(path) = path {
@@ -97,26 +98,32 @@ impl Subject {
     }
 }
 
-/// What activations cost.
+/// Levels that each node consumes as a site.
 struct Levels {
-    alpha: u8,
-    /// Levels of one approximation of the sign function, and of the product behind it.
-    sign: u32,
+    alpha: Alpha,
+    /// Why not, where no polynomial is that near to the function on the range.
+    by_node: HashMap<String, Result<u32, SmoothError>>,
 }
 
 impl Levels {
-    fn new(args: &GraphArgs) -> Self {
-        let sign = CompositeSign::published(args.alpha);
-        Self { alpha: args.alpha.bits(), sign: sign.relu_cost().depth }
+    fn new(graph: &Graph, args: &GraphArgs) -> Self {
+        let composition = Composition::published(args.alpha);
+        let of = |node: &Node| {
+            (node.name.clone(), composition.cost_at(&node.op, args.bound).map(|cost| cost.depth))
+        };
+        Self { alpha: args.alpha, by_node: graph.nodes().iter().map(of).collect() }
     }
 
-    /// Levels that a node consumes if it is a site.
-    fn of(&self, node: &Node) -> u32 {
-        match &node.op {
-            Op::Activation(_) => self.sign,
-            Op::MaxPool(pool) => pool.0.signs().0 * self.sign,
-            _ => 0,
-        }
+    /// `None` where there is no polynomial.
+    fn of(&self, node: &Node) -> Option<u32> {
+        self.by_node[&node.name].as_ref().ok().copied()
+    }
+
+    /// What there is no polynomial for, a line each.
+    fn missing(&self, graph: &Graph) -> String {
+        let reason =
+            |node: &Node| Some(format!("{}: {}\n", node.name, self.by_node[&node.name].as_ref().err()?));
+        graph.nodes().iter().filter_map(reason).collect()
     }
 }
 
@@ -133,7 +140,7 @@ fn table(graph: &Graph, levels: &Levels) -> String {
                 drawing::operation(&node.op),
                 node.shape.to_string(),
                 number(params),
-                number(levels.of(node) as usize),
+                levels.of(node).map_or_else(|| "?".to_owned(), |levels| number(levels as usize)),
                 inputs.join(", "),
             ]
         })
@@ -153,15 +160,21 @@ fn table(graph: &Graph, levels: &Levels) -> String {
         );
         writeln!(text, "{}", line.trim_end()).expect("a String takes all");
     }
-    let sites = graph.sites().count();
+    let missing = levels.missing(graph);
     writeln!(
         text,
-        "\n{} nodes, {} parameters, {sites} sites; net depth {} levels at alpha {}",
+        "\n{} nodes, {} parameters, {} sites; net depth {}{} levels at alpha {}",
         graph.nodes().len(),
         graph.parameters(),
-        longest_path(graph, |node| levels.of(node)),
+        graph.sites().count(),
+        if missing.is_empty() { "" } else { "at least " },
+        longest_path(graph, |node| levels.of(node).unwrap_or(0)),
         levels.alpha,
     )
     .expect("a String takes all");
+    if !missing.is_empty() {
+        write!(text, "\n{missing}--alpha and --bound set what is asked of them\n")
+            .expect("a String takes all");
+    }
     text
 }

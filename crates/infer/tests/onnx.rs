@@ -126,3 +126,27 @@ fn a_graph_is_a_table_a_picture_and_a_file() {
     let from_file = folder.succeed(&["graph", &fixture("residual_dynamo18.onnx")]);
     assert!(from_file.stdout.contains("conv 3×3"), "{}", from_file.stdout);
 }
+
+#[test]
+fn levels_are_those_of_each_function_on_its_range() {
+    let (folder, file) = (Folder::new(), fixture("net_dynamo18.onnx"));
+    let table = |options: &[&str]| folder.succeed(&[&["graph", &file], options].concat()).stdout;
+    let levels = |table: &str, operation: &str| -> String {
+        let row = table.lines().find(|line| line.contains(&format!("  {operation}  "))).unwrap();
+        row.split_whitespace().rev().nth(1).unwrap().to_owned()
+    };
+    let text = table(&["--alpha", "9"]);
+    // Hard-swish multiplies a sum of ReLUs by x. A clip whose ends are outside of the range is none.
+    for (operation, expected) in [("relu", "9"), ("relu6", "9"), ("hard_swish", "10"), ("sigmoid", "7")] {
+        assert_eq!(levels(&text, operation), expected, "{operation}: {text}");
+    }
+    assert_eq!(levels(&table(&["--alpha", "9", "--bound", "4"]), "sigmoid"), "3");
+    // Where no polynomial is that good, the table says so and goes on.
+    let text = table(&[]);
+    assert_eq!(levels(&text, "tanh"), "?");
+    assert!(text.contains("net depth at least "), "{text}");
+    assert!(
+        text.contains("\ntanh: tanh on [-50, 50] with 14 bits takes a polynomial of a degree above"),
+        "{text}"
+    );
+}

@@ -92,10 +92,9 @@ fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
             [least, most] => format!("policy: alpha {least} to {most} for 19 ReLUs\n"),
         };
         let text = folder.succeed(&arguments(&["cifar10"], &params, &["--policy", "tuned.json"])).stdout;
-        for part in [
-            method,
-            format!("B_relu       by site, {} to {}; largest", bounds[0] as f32, bounds[1] as f32),
-        ] {
+        for part in
+            [method, format!("B_relu       by site, {} to {}; largest", bounds[0] as f32, bounds[1] as f32)]
+        {
             assert!(text.contains(&part), "`{part}` is not in {text}");
         }
     }

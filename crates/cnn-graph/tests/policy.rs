@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use approx_models::policy::{CompositionError, v1};
-use approx_models::{ActivationPolicy, Composition, SitePolicy};
+use cnn_graph::policy::{ActivationPolicy, Composition, CompositionError, SitePolicy, v1};
 use minimax_coeffs::{Alpha, CompositeSign, TableFile};
 use serde_json::{Value, json};
 

@@ -8,6 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`composition`] | [`Composition`]: polynomials with their precision, provenance and digest |
+//! | `cost` | what a composition costs at a site |
 //! | [`v1`] | reads policies as they were written before compositions had digests |
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use minimax_coeffs::Alpha;
 use serde::{Deserialize, Serialize};
 
 pub mod composition;
+mod cost;
 mod record;
 pub mod v1;
 
@@ -93,7 +95,7 @@ impl SitePolicy {
 /// their alpha. Reading checks both.
 ///
 /// ```
-/// use approx_models::policy::{ActivationPolicy, SiteKind, SitePolicy};
+/// use cnn_graph::policy::{ActivationPolicy, SiteKind, SitePolicy};
 /// use minimax_coeffs::Alpha;
 ///
 /// let policy = ActivationPolicy::minimax(Alpha::MAX, 50.0, 10.0).with_site("relu1", SitePolicy::Exact);
