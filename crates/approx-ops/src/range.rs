@@ -4,7 +4,8 @@
 //! or to widen the range. Raising an error from inside an op would lose its type in candle and make a GPU wait
 //! at each layer.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 #[cfg(feature = "cuda")]
@@ -16,7 +17,8 @@ use crate::cuda::slots::Slot;
 use crate::noise::Excursions;
 use crate::sketch::Sketch;
 
-/// Collects the [`RangeStats`] of one place in a network. Clones share what they collect.
+/// Collects the [`RangeStats`] of one place in a network. Clones share what they collect. On the CPU, threads that record at
+/// the same time do not wait for each other.
 ///
 /// Kernels on a GPU write to a slot there, which nothing waits for until [`take`](Self::take) is called: of any recorder,
 /// for the slots of a device are read together.
@@ -25,8 +27,12 @@ pub struct RangeRecorder(Arc<Recorded>);
 
 #[derive(Debug, Default)]
 struct Recorded {
-    stats: Mutex<RangeStats>,
-    sketch: RwLock<Option<Mutex<Sketch>>>,
+    /// The bits of the largest `|x|`. Numbers without a sign are ordered as their bits are, and NaN comes last.
+    max_abs: AtomicU32,
+    out_of_range: AtomicU64,
+    /// Whether there is a sketch, so that passes without one need no lock.
+    sketching: AtomicBool,
+    sketch: Mutex<Option<Sketch>>,
     excursions: Mutex<Vec<Excursions>>,
     /// On a GPU, once one was used.
     #[cfg(feature = "cuda")]
@@ -36,8 +42,8 @@ struct Recorded {
 impl RangeRecorder {
     /// Adds `stats`.
     pub fn record(&self, stats: RangeStats) {
-        let mut total = self.0.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        *total = total.merge(stats);
+        self.0.max_abs.fetch_max(stats.max_abs.abs().to_bits(), Ordering::Relaxed);
+        self.0.out_of_range.fetch_add(stats.out_of_range, Ordering::Relaxed);
     }
 
     /// Adds outputs of components that left the next one's domain.
@@ -63,12 +69,13 @@ impl RangeRecorder {
 
     /// From now on, [`sketch`](Self::sketch) adds to a new sketch.
     pub fn start_sketch(&self) {
-        *self.0.sketch.write().unwrap_or_else(PoisonError::into_inner) = Some(Mutex::default());
+        *self.0.sketch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Sketch::default());
+        self.0.sketching.store(true, Ordering::Release);
     }
 
     /// Whether inputs are to be sketched. Ops do not do so themselves: who calls them has the inputs.
     pub fn is_sketching(&self) -> bool {
-        self.0.sketch.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.sketching.load(Ordering::Acquire)
     }
 
     /// Adds inputs to the sketch, if one was started.
@@ -76,17 +83,19 @@ impl RangeRecorder {
     /// # Errors
     /// candle's, for a tensor that is not float32.
     pub fn sketch(&self, xs: &Tensor) -> candle_core::Result<()> {
-        if let Some(sketch) = &*self.0.sketch.read().unwrap_or_else(PoisonError::into_inner) {
+        if self.is_sketching() {
             let part = Sketch::of(&xs.flatten_all()?.to_vec1()?);
-            sketch.lock().unwrap_or_else(PoisonError::into_inner).merge(&part);
+            if let Some(sketch) = &mut *self.0.sketch.lock().unwrap_or_else(PoisonError::into_inner) {
+                sketch.merge(&part);
+            }
         }
         Ok(())
     }
 
     /// The sketch, which ends; `None` if none was started.
     pub fn take_sketch(&self) -> Option<Sketch> {
-        let sketch = self.0.sketch.write().unwrap_or_else(PoisonError::into_inner).take();
-        sketch.map(|sketch| sketch.into_inner().unwrap_or_else(PoisonError::into_inner))
+        self.0.sketching.store(false, Ordering::Release);
+        self.0.sketch.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What was recorded since the last call, and forgets it. Where a GPU fails to tell, that is no number and out of
@@ -96,7 +105,10 @@ impl RangeRecorder {
         if let Some(slot) = &*self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) {
             self.record(slot.take().unwrap_or(RangeStats { max_abs: f32::NAN, out_of_range: 1 }));
         }
-        std::mem::take(&mut *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner))
+        RangeStats {
+            max_abs: f32::from_bits(self.0.max_abs.swap(0, Ordering::Relaxed)),
+            out_of_range: self.0.out_of_range.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// Calls `launch` with the address of the device's slots and the index of this recorder's.
@@ -185,5 +197,39 @@ mod tests {
         recorder.record(RangeStats { max_abs: 1.0, out_of_range: 3 });
         assert_eq!(recorder.take(), RangeStats { max_abs: 2.0, out_of_range: 4 });
         assert_eq!(clone.take(), RangeStats::default());
+    }
+
+    #[test]
+    fn no_number_is_larger_than_all() {
+        for max_abs in [[f32::NAN, 1.0, f32::INFINITY], [f32::INFINITY, -f32::NAN, 1.0]] {
+            let recorder = RangeRecorder::default();
+            for max_abs in max_abs {
+                recorder.record(RangeStats { max_abs, out_of_range: 1 });
+            }
+            let range = recorder.take();
+            assert!(range.max_abs.is_nan() && range.out_of_range == 3, "{range:?}");
+        }
+        let recorder = RangeRecorder::default();
+        for max_abs in [3.0, f32::INFINITY] {
+            recorder.record(RangeStats { max_abs, out_of_range: 0 });
+        }
+        assert_eq!(recorder.take().max_abs, f32::INFINITY);
+    }
+
+    #[test]
+    fn threads_lose_nothing() {
+        let recorder = RangeRecorder::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let recorder = recorder.clone();
+                scope.spawn(move || {
+                    for i in 0..1000 {
+                        let max_abs = (1000 * thread + i) as f32;
+                        recorder.record(RangeStats { max_abs, out_of_range: 1 });
+                    }
+                });
+            }
+        });
+        assert_eq!(recorder.take(), RangeStats { max_abs: 3999.0, out_of_range: 4000 });
     }
 }
