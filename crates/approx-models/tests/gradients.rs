@@ -1,6 +1,6 @@
 //! The gradients of a small network of all kinds of layers, against differences of its own loss.
 
-use approx_models::ops::{AvgPool, Conv, Pad, Pool, Slice};
+use approx_models::ops::{AvgPool, BatchNorm, Conv, Pad, Pool, Slice};
 use approx_models::{
     ActivationPolicy, Graph, GraphBuilder, RunOptions, Sgd, StepOptions, TrainableNetwork, Weights,
 };
@@ -31,10 +31,12 @@ fn everything() -> Graph {
     let columns = b.unnamed("columns", Slice { axis: 2, start: 0, end: 10, step: 2 }, &[rows]);
     let subsampled = b.unnamed("pad", Pad::channels(4, 4), &[columns]); // [14, 5, 5]
     let joined = b.concat(&[pooled, projected, subsampled]); // [26, 5, 5]
+    let joined = b.node("bn4", BatchNorm { eps: EPS }, &[joined]); // behind no convolution
     let y = b.adaptive_avg_pool(joined, [2, 2]);
     let y = b.flatten(y); // [26 · 4]
     let y = b.dropout("drop", y, 0.5);
     let y = b.linear("fc1", y, 12);
+    let y = b.node("bn5", BatchNorm { eps: EPS }, &[y]); // [12]
     let y = b.relu("relu3", y);
     let y = b.linear("fc2", y, 5);
     let gate = b.global_avg_pool(joined);
@@ -83,7 +85,7 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
         };
         let (_, gradients) = loss(String::new(), 0.0);
         let names: Vec<&str> = gradients.names().collect();
-        assert_eq!(names.len(), 3 + 4 + 3 + 2 + 6, "{names:?}");
+        assert_eq!(names.len(), 3 + 4 + 3 + 2 + 2 + 2 + 6, "{names:?}");
         for name in names {
             let gradient = gradients.get(name).unwrap();
             let direction = hashed(&format!("direction.{name}"), gradient.dims());

@@ -146,6 +146,15 @@ impl Trainable {
                 }
                 known.add(first, back.xs)
             }
+            Op::BatchNorm(_) => {
+                let Some(Layer::Norm(norm)) = self.layers.get(&value) else {
+                    unreachable!("every batch norm was read")
+                };
+                let (xs, [weight, bias]) = norm.backward(&pass.statistics[&value], inputs[0], &gradient)?;
+                known.parameters.insert(format!("{}.weight", node.name), weight);
+                known.parameters.insert(format!("{}.bias", node.name), bias);
+                known.add(first, xs)
+            }
             Op::Affine(_) => {
                 let Some(Layer::Affine(affine)) = self.layers.get(&value) else {
                     unreachable!("every affine map was read")
@@ -217,7 +226,7 @@ impl Trainable {
                 }
                 Ok(())
             }
-            Op::Input(_) | Op::Conv(_) | Op::BatchNorm(_) => unreachable!("{} is no single step", node.name),
+            Op::Input(_) | Op::Conv(_) => unreachable!("{} is no single step", node.name),
         }
     }
 }

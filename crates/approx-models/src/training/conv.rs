@@ -1,4 +1,4 @@
-//! A convolution with what follows it, forwards and backwards.
+//! A convolution with what follows it, forwards and backwards; and batch norm by itself.
 
 use approx_ops::{Activation, RangePenalty, RangeRecorder};
 use candle_core::{DType, Device, Tensor};
@@ -28,6 +28,45 @@ pub(super) struct TrainedNorm {
     pub(super) name: String,
     pub(super) norm: BatchNorm,
     pub(super) running: Running,
+}
+
+impl TrainedNorm {
+    /// The same numbers, of which candle does not record what is done with them.
+    fn detached(&self) -> BatchNorm {
+        let BatchNorm { weight, bias, eps } = &self.norm;
+        BatchNorm { weight: weight.detach(), bias: bias.detach(), eps: *eps }
+    }
+
+    /// Batch norm that follows no convolution, and the batch's statistics.
+    ///
+    /// # Shapes
+    /// `xs`: `[N, C]` or `[N, C, H, W]`; the result has the same.
+    pub(super) fn forward(&mut self, xs: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+        let (ys, statistics) =
+            self.detached().forward(&image(xs)?, None, &Activation::IDENTITY.penalised_by(None))?;
+        self.running.update(&statistics, &[]);
+        Ok((ys.reshape(xs.shape())?, statistics))
+    }
+
+    /// The gradients of the input, and of weight and bias.
+    pub(super) fn backward(
+        &self,
+        statistics: &BatchStatistics,
+        xs: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Tensor, [Tensor; 2])> {
+        let identity = Activation::IDENTITY.penalised_by(None);
+        let back = self.detached().backward(&image(xs)?, None, &identity, statistics, &image(gradient)?)?;
+        Ok((back.xs.reshape(xs.shape())?, [back.weight, back.bias]))
+    }
+}
+
+/// `[N, C]` as images of one pixel.
+fn image(xs: &Tensor) -> Result<Tensor> {
+    Ok(match xs.rank() {
+        2 => xs.unsqueeze(2)?.unsqueeze(3)?,
+        _ => xs.clone(),
+    })
 }
 
 /// Running mean and unbiased variance of each channel.
@@ -101,7 +140,7 @@ impl TrainedConv {
             return Ok((activation.forward(&inner, recorder)?, SavedConv::Plain(inner)));
         };
         let (ys, statistics) =
-            detached(&norm.norm).forward(&convolved, addend, &activation.recorded_by(recorder))?;
+            norm.detached().forward(&convolved, addend, &activation.recorded_by(recorder))?;
         let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F64)?.to_vec1()).transpose()?;
         norm.running.update(&statistics, &bias.unwrap_or_default());
         Ok((ys, SavedConv::Norm(convolved, statistics)))
@@ -120,7 +159,7 @@ impl TrainedConv {
         let weight = self.weight.detach();
         let (inner, of_addend, bias, norm, penalty) = match (saved, &self.norm) {
             (SavedConv::Norm(convolved, statistics), Some(norm)) => {
-                let norm = detached(&norm.norm);
+                let norm = norm.detached();
                 let epilogue = activation.penalised_by(penalty);
                 let back = norm.backward(&convolved, addend, &epilogue, &statistics, gradient)?;
                 let bias = self.bias.as_ref().map(Tensor::zeros_like).transpose()?;
@@ -141,9 +180,4 @@ impl TrainedConv {
         let xs = of_xs.transpose()?;
         Ok(ConvGradients { xs, addend: of_addend, weight: of_weight, bias, norm, penalty })
     }
-}
-
-/// The same numbers, of which candle does not record what is done with them.
-fn detached(norm: &BatchNorm) -> BatchNorm {
-    BatchNorm { weight: norm.weight.detach(), bias: norm.bias.detach(), eps: norm.eps }
 }

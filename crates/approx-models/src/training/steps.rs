@@ -7,11 +7,11 @@ use candle_core::{Tensor, Var};
 use cnn_graph::ops::Op;
 use cnn_graph::passes::{FusedConv, Step};
 use cnn_graph::{Graph, Node, ParamSpec, ValueId};
-use cnn_kernels::BatchNorm;
+use cnn_kernels::{BatchNorm, BatchStatistics};
 use rand::Rng;
 
 use super::conv::{Running, SavedConv, TrainedConv, TrainedNorm};
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::exec::conv::geometry;
 use crate::exec::linear::Linear;
 use crate::exec::norm::Norm;
@@ -32,6 +32,8 @@ pub(super) struct Trainable {
 pub(super) enum Layer {
     Conv(TrainedConv),
     Linear(Linear),
+    /// A batch norm that follows no convolution.
+    Norm(TrainedNorm),
     /// Constants, which are not trained.
     Affine(Norm),
 }
@@ -57,6 +59,8 @@ pub(super) struct Pass {
     pub(super) values: Vec<Option<Tensor>>,
     /// By the value of their convolution.
     pub(super) convs: HashMap<ValueId, SavedConv>,
+    /// Of each batch norm that follows no convolution.
+    pub(super) statistics: HashMap<ValueId, BatchStatistics>,
     /// What dropout multiplied by.
     pub(super) factors: HashMap<ValueId, Tensor>,
     pub(super) options: Options,
@@ -87,10 +91,7 @@ impl Trainable {
                             Layer::Linear(Linear { weight, bias: bias.transpose()? })
                         }
                         Op::Affine(affine) => Layer::Affine(Norm::of(affine, &node.shape, reader.device())?),
-                        Op::BatchNorm(_) => {
-                            let reason = "training a batch norm that follows no convolution".to_owned();
-                            return Err(ModelError::Unsupported { node: node.name.clone(), reason });
-                        }
+                        Op::BatchNorm(_) => Layer::Norm(read_norm(graph, node, reader, &mut parameters)?),
                         _ => continue,
                     };
                     layers.insert(*value, layer);
@@ -112,10 +113,12 @@ impl Trainable {
 
     /// Running means and variances by the name of their batch norm.
     pub(super) fn running(&self) -> impl Iterator<Item = (&str, &Running)> {
-        self.layers.values().filter_map(|layer| match layer {
-            Layer::Conv(conv) => conv.norm.as_ref().map(|norm| (norm.name.as_str(), &norm.running)),
-            _ => None,
-        })
+        let norms = self.layers.values().filter_map(|layer| match layer {
+            Layer::Conv(conv) => conv.norm.as_ref(),
+            Layer::Norm(norm) => Some(norm),
+            Layer::Linear(_) | Layer::Affine(_) => None,
+        });
+        norms.map(|norm| (norm.name.as_str(), &norm.running))
     }
 
     /// The way forward through a batch. All values are kept.
@@ -130,6 +133,7 @@ impl Trainable {
         let mut pass = Pass {
             values: vec![None; graph.nodes().len()],
             convs: HashMap::new(),
+            statistics: HashMap::new(),
             factors: HashMap::new(),
             options,
         };
@@ -166,15 +170,20 @@ impl Trainable {
     }
 
     fn single(
-        &self,
+        &mut self,
         node: &Node,
         value: ValueId,
         functions: &SiteFunctions,
         pass: &mut Pass,
     ) -> Result<Tensor> {
         let inputs: Vec<&Tensor> = node.inputs.iter().map(|input| take(&pass.values, *input)).collect();
-        match (&node.op, self.layers.get(&value)) {
+        match (&node.op, self.layers.get_mut(&value)) {
             (_, Some(Layer::Linear(linear))) => Ok(linear.detached().forward(inputs[0])?),
+            (_, Some(Layer::Norm(norm))) => {
+                let (ys, statistics) = norm.forward(inputs[0])?;
+                pass.statistics.insert(value, statistics);
+                Ok(ys)
+            }
             (_, Some(Layer::Affine(affine))) => affine.forward(inputs[0]),
             (Op::Dropout(dropout), _) => {
                 let seed = pass.options.dropout_seed.filter(|_| dropout.rate > 0.0);
@@ -212,19 +221,22 @@ fn read_conv(
     let geometry = geometry(spec, &params[0].shape);
     let weight = parameter(&params[0], reader, parameters)?;
     let bias = params.get(1).map(|bias| parameter(bias, reader, parameters)).transpose()?;
-    let norm = match fused.norm.map(|norm| graph.node(norm)) {
-        None => None,
-        Some(norm) => {
-            let Op::BatchNorm(spec) = norm.op else { unreachable!("it was matched as one") };
-            let params = graph.params_of(norm);
-            let (weight, bias) =
-                (parameter(&params[0], reader, parameters)?, parameter(&params[1], reader, parameters)?);
-            let running = Running::new(reader.values(&params[2])?, reader.values(&params[3])?);
-            let name = norm.name.clone();
-            Some(TrainedNorm { name, norm: BatchNorm { weight, bias, eps: spec.eps }, running })
-        }
-    };
+    let norm = fused.norm.map(|norm| read_norm(graph, graph.node(norm), reader, parameters)).transpose()?;
     Ok(TrainedConv { weight, bias, norm, geometry })
+}
+
+fn read_norm(
+    graph: &Graph,
+    node: &Node,
+    reader: &mut ParamReader,
+    parameters: &mut Vec<(String, Var)>,
+) -> Result<TrainedNorm> {
+    let Op::BatchNorm(spec) = node.op else { unreachable!("it was matched as one") };
+    let params = graph.params_of(node);
+    let (weight, bias) =
+        (parameter(&params[0], reader, parameters)?, parameter(&params[1], reader, parameters)?);
+    let running = Running::new(reader.values(&params[2])?, reader.values(&params[3])?);
+    Ok(TrainedNorm { name: node.name.clone(), norm: BatchNorm { weight, bias, eps: spec.eps }, running })
 }
 
 /// 0 for a share `rate` of the inputs, and for the others what keeps their mean.
