@@ -189,6 +189,10 @@ impl Weights {
         let mut checked = HashMap::with_capacity(tensors.len());
         for (name, tensor) in tensors {
             let (name, shape) = rename::rename(&name, tensor.dims());
+            if rename::elements(&shape).is_none() {
+                let reason = format!("`{name}` of shape {shape:?} would have too many numbers");
+                return Err(WeightsError::Malformed { path: origin.into(), reason });
+            }
             if !tensor.dtype().is_float() {
                 // Counters, such as `num_batches_tracked`.
                 checked.insert(name, tensor);

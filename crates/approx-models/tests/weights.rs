@@ -103,6 +103,37 @@ fn unreadable_files_are_refused_with_their_name_and_the_reason() {
     }
 }
 
+/// A safetensors file of one tensor without numbers.
+fn safetensors(dtype: &str, shape: &str) -> Vec<u8> {
+    let header =
+        format!(r#"{{"pre_logits.fc1.weight":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,0]}}}}"#);
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+}
+
+#[test]
+fn shapes_and_types_that_no_tensor_has_are_refused_with_the_tensors_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("some.safetensors");
+    let huge = 1u64 << 40;
+    // A dimension of 0 in front: no numbers, so the file is as long as it should be.
+    std::fs::write(&path, safetensors("F32", &format!("[0,{huge},{huge}]"))).unwrap();
+    let weights = Weights::load(&path, &Device::Cpu).unwrap();
+    let error = linear(&weights).unwrap_err().to_string();
+    assert!(error.contains("classifier.0.weight"), "{error}");
+    let weights = Weights::load(fixture("zero_shape.pt"), &Device::Cpu).unwrap();
+    assert!(linear(&weights).is_err());
+    for (dtype, shape, expected) in [
+        ("F32", format!("[{huge},{huge},0]"), "not a readable safetensors file"),
+        ("F4", "[0]".to_owned(), "`pre_logits.fc1.weight` is of type F4, which is not supported"),
+        ("BOOL", "[0]".to_owned(), "`pre_logits.fc1.weight` is of type BOOL, which is not supported"),
+        ("C64", "[0]".to_owned(), "`pre_logits.fc1.weight` is of type C64, which is not supported"),
+    ] {
+        std::fs::write(&path, safetensors(dtype, &shape)).unwrap();
+        let error = load_error(path.clone());
+        assert!(error.contains("some.safetensors: ") && error.contains(expected), "{error}");
+    }
+}
+
 /// The hashed tensors of a backbone.
 fn tensors_of(name: &str) -> HashMap<String, Tensor> {
     let golden = fixture(&format!("../golden/state_dicts/cifar10_{name}.txt"));

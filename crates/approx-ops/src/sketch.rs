@@ -67,8 +67,9 @@ impl Sketch {
         let mut sketch = Self::default();
         for (counts, used) in sketch.counts.iter_mut().zip(buckets) {
             for &(bucket, count) in used {
-                *counts.get_mut(bucket as usize)? += count;
+                // If all of them together fit, each bucket does, also one that is named twice.
                 sketch.count = sketch.count.checked_add(count)?;
+                *counts.get_mut(bucket as usize)? += count;
             }
         }
         if sketch.count > 0 {
@@ -199,7 +200,10 @@ mod tests {
             assert_eq!(Sketch::from_buckets(&buckets, min, max), None, "{min} {max}");
         }
         assert_eq!(Sketch::from_buckets(&[Vec::new(), vec![(BUCKETS as u32, 1)]], 1.0, 1.0), None);
-        assert_eq!(Sketch::from_buckets(&[Vec::new(), vec![(5, u64::MAX), (6, 1)]], 1.0, 1.0), None);
+        for bucket in [5, 6] {
+            let buckets = [Vec::new(), vec![(5, u64::MAX), (bucket, 1)]];
+            assert_eq!(Sketch::from_buckets(&buckets, 1.0, 1.0), None);
+        }
     }
 
     #[test]

@@ -6,13 +6,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Dtype, Metadata};
 use torch_checkpoint::Checkpoint;
 
 use super::WeightsError;
+use super::rename::elements;
 
 /// The largest header that safetensors files may have.
 const LARGEST_HEADER: u64 = 100_000_000;
+
+/// The types whose numbers become float32 here.
+const TYPES: [Dtype; 10] = [
+    Dtype::F16,
+    Dtype::BF16,
+    Dtype::F32,
+    Dtype::F64,
+    Dtype::F8_E4M3,
+    Dtype::U8,
+    Dtype::U32,
+    Dtype::I16,
+    Dtype::I32,
+    Dtype::I64,
+];
 
 /// A file of one of the known formats.
 pub(super) enum WeightsFile {
@@ -81,6 +96,15 @@ impl Safetensors {
         let expected = 8 + length + metadata.data_len() as u64;
         if available != expected {
             return Err(malformed(format!("it has {available} bytes, but its header tells of {expected}")));
+        }
+        for (name, info) in metadata.tensors() {
+            let (shape, dtype) = (&info.shape, info.dtype);
+            if elements(shape).is_none() {
+                return Err(malformed(format!("`{name}` of shape {shape:?} would have too many numbers")));
+            }
+            if !TYPES.contains(&dtype) {
+                return Err(malformed(format!("`{name}` is of type {dtype}, which is not supported")));
+            }
         }
         Ok(Self { path: path.to_owned(), file: Mutex::new(file), metadata, start: 8 + length })
     }

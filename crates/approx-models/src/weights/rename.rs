@@ -10,6 +10,11 @@ const RULES: [Rule; 4] = [
     Rule { from: "head.fc.", to: "classifier.6.", linear: false },
 ];
 
+/// How many numbers a tensor of this shape has; `None` if that is more than a `usize` holds.
+pub(super) fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+}
+
 struct Rule {
     from: &'static str,
     to: &'static str,
@@ -24,7 +29,10 @@ pub(super) fn rename(name: &str, shape: &[usize]) -> (String, Vec<usize>) {
         let Some(rest) = name.strip_prefix(from) else { continue };
         name = format!("{to}{rest}");
         if *linear && shape.len() > 2 {
-            shape = vec![shape[0], shape[1..].iter().product()];
+            // Whoever reads the file has counted its numbers, but a dimension of 0 hides all others.
+            if let Some(inputs) = elements(&shape[1..]) {
+                shape = vec![shape[0], inputs];
+            }
         }
     }
     (name, shape)
@@ -47,5 +55,7 @@ mod tests {
         ] {
             assert_eq!(rename(name, &shape), (expected.to_owned(), expected_shape));
         }
+        let huge = vec![0, 1 << 40, 1 << 40];
+        assert_eq!(rename("pre_logits.fc1.weight", &huge), ("classifier.0.weight".to_owned(), huge));
     }
 }
