@@ -1,12 +1,12 @@
 //! What the files of CIFAR-10 and CIFAR-100 have in common.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::{Row, RowAccessor};
 use rayon::prelude::*;
 
+use crate::contained::{self, contained};
 use crate::error::{DataError, Result, check_label};
 use crate::image_set::{CHANNELS, ImageSet};
 use crate::source::Split;
@@ -78,19 +78,12 @@ impl Layouts<'_> {
     }
 
     fn load_parquet(&self, path: &Path) -> Result<ImageSet> {
-        let parquet = |e: parquet::errors::ParquetError| DataError::Parquet {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        };
-        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        let reader = SerializedFileReader::new(file).map_err(parquet)?;
-        let mut labels = Vec::new();
-        let mut encoded = Vec::new();
-        for (index, row) in reader.get_row_iter(None).map_err(parquet)?.enumerate() {
-            let (bytes, label) = columns(&row.map_err(parquet)?, self.label_column).map_err(parquet)?;
-            labels.push(check_label(path, index, label, self.classes)?);
-            encoded.push(bytes);
-        }
+        let reader = contained::open(path)?;
+        let (encoded, labels): (Vec<_>, Vec<_>) = contained(path, || {
+            reader.get_row_iter(None)?.map(|row| columns(&row?, self.label_column)).collect()
+        })?;
+        let check = |(index, label)| check_label(path, index, label, self.classes);
+        let labels = labels.into_iter().enumerate().map(check).collect::<Result<_>>()?;
         let images: Vec<Vec<u8>> = encoded
             .par_iter()
             .enumerate()

@@ -4,18 +4,18 @@
 //! labels and names. Pictures are read from where the last ones ended, so that consecutive ranges read each page
 //! once and no more than the pages of a range are in memory.
 
-use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use rayon::prelude::*;
 
+use crate::contained::{self, ParquetReader, contained};
 use crate::error::{DataError, Result, check_label};
 use crate::preprocess::Preprocess;
 use crate::source::{ImageSource, OnCorrupt, RawBatch, identify_file};
@@ -40,7 +40,7 @@ pub struct ImageShards {
 
 struct Shard {
     path: PathBuf,
-    reader: SerializedFileReader<File>,
+    reader: ParquetReader,
     /// The number of its first picture.
     start: usize,
 }
@@ -109,19 +109,17 @@ impl ImageShards {
     }
 
     fn push(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
-        let error = |e: ParquetError| parquet_error(&path, &e);
-        let reader = SerializedFileReader::new(file).map_err(error)?;
+        let reader = contained::open(&path)?;
         let start = self.labels.len();
         let required = |name| {
-            let missing = || ParquetError::General(format!("there is no column `{name}`"));
-            column_of(&reader, name).ok_or_else(missing)
+            let reason = format!("there is no column `{name}`");
+            column_of(&reader, name).ok_or_else(|| DataError::Parquet { path: path.clone(), reason })
         };
-        let label = required(LABEL).map_err(error)?;
-        required(BYTES).map_err(error)?;
+        let label = required(LABEL)?;
+        required(BYTES)?;
         let name = column_of(&reader, NAME);
         for index in 0..reader.num_row_groups() {
-            let labels = read_column::<Int64Type>(&reader, index, label).map_err(error)?;
+            let labels = contained(&path, || read_column::<Int64Type>(&reader, index, label))?;
             let group_start = self.labels.len();
             for label in labels {
                 let row = self.labels.len() - start;
@@ -134,7 +132,7 @@ impl ImageShards {
             let rows = group_start..self.labels.len();
             match name {
                 Some(name) => {
-                    let names = read_column::<ByteArrayType>(&reader, index, name).map_err(error)?;
+                    let names = contained(&path, || read_column::<ByteArrayType>(&reader, index, name))?;
                     let text = |name: ByteArray| String::from_utf8_lossy(name.data()).into_owned();
                     self.names.extend(names.into_iter().map(|name| name.map(text)));
                 }
@@ -161,15 +159,14 @@ impl ImageShards {
                 continue;
             }
             let shard = &self.shards[group.shard];
-            let error = |e: ParquetError| parquet_error(&shard.path, &e);
             // Taken out, so that a failure does not leave it somewhere in the middle.
             let usable = |c: &Cursor| c.group == number && c.next <= wanted.start;
-            let mut here = match cursor.take().filter(usable) {
-                Some(here) => here,
-                None => Cursor::new(shard, group, number).map_err(error)?,
-            };
-            here.read(wanted, &mut pictures).map_err(error)?;
-            *cursor = Some(here);
+            let here = cursor.take().filter(usable);
+            *cursor = Some(contained(&shard.path, || {
+                let mut here = here.map_or_else(|| Cursor::new(shard, group, number), Ok)?;
+                here.read(wanted, &mut pictures)?;
+                Ok(here)
+            })?);
         }
         Ok(pictures)
     }
@@ -245,23 +242,19 @@ impl Cursor {
     }
 }
 
-fn parquet_error(path: &Path, error: &ParquetError) -> DataError {
-    DataError::Parquet { path: path.to_owned(), reason: error.to_string() }
-}
-
 fn too_short(rows: usize) -> ParquetError {
     ParquetError::EOF(format!("a row group has fewer than the {rows} rows it should have"))
 }
 
 /// The number of the column with this dotted name.
-fn column_of(reader: &SerializedFileReader<File>, name: &str) -> Option<usize> {
+fn column_of(reader: &ParquetReader, name: &str) -> Option<usize> {
     let columns = reader.metadata().file_metadata().schema_descr().columns();
     columns.iter().position(|column| column.path().string() == name)
 }
 
 /// A column of a row group, and the definition level of its values if they can be null.
 fn typed_column<T: DataType>(
-    reader: &SerializedFileReader<File>,
+    reader: &ParquetReader,
     group: usize,
     column: usize,
 ) -> Result<(ColumnReaderImpl<T>, Option<i16>), ParquetError> {
@@ -281,7 +274,7 @@ fn typed_column<T: DataType>(
 
 /// All values of a column in a row group; `None` for null.
 fn read_column<T: DataType>(
-    reader: &SerializedFileReader<File>,
+    reader: &ParquetReader,
     group: usize,
     column: usize,
 ) -> Result<Vec<Option<T::T>>, ParquetError> {

@@ -30,6 +30,7 @@ pub mod batches;
 mod cifar;
 pub mod cifar10;
 pub mod cifar100;
+mod contained;
 mod decode;
 pub mod demo;
 pub mod epoch;
