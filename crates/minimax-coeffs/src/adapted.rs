@@ -72,7 +72,7 @@ impl AdaptedForm {
         in_y.push(1.0);
 
         let (Divided { centre, core, steps }, rounding) =
-            Search::new(range).run(&in_y, most_rounding * scale_out)?;
+            FormSearch::new(range).run(&in_y, most_rounding * scale_out)?;
         let rounding = rounding / scale_out;
         Some(Self { scale_in, scale_out, is_negative: leading < 0.0, centre, core, steps, rounding })
     }
@@ -177,7 +177,7 @@ const MOST_SHIFTS: i32 = 4;
 const LEAST_DEGREE: usize = 5;
 
 /// A search on a range `[0, range]` of `y`, from the last factor to the first.
-struct Search {
+struct FormSearch {
     range: f64,
     centres: Vec<f64>,
     points: Vec<f64>,
@@ -216,7 +216,7 @@ struct Divided {
     steps: Vec<Step>,
 }
 
-impl Search {
+impl FormSearch {
     fn new(range: f64) -> Self {
         // Multiples of a power of two, so that float32 has them, and the distances between them, without an error.
         let step = (range / CENTRES).log2().floor().exp2();

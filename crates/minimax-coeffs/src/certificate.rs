@@ -72,7 +72,7 @@ const LOOSENESS: f64 = 1e-4;
 /// Bits after the binary point of what is followed through the gap.
 const VALUE_BITS: isize = 64;
 
-struct Component {
+struct BoundedComponent {
     polynomial: ExactPolynomial,
     /// Where its interval begins, disturbance included.
     left: f64,
@@ -104,7 +104,7 @@ pub fn certify(sign: &CompositeSign, start: f64, delta: f64) -> Result<Certifica
             return Err(CertificateError::SignLost { component, least: least - delta, delta });
         }
         rises(&polynomial, left).ok_or(CertificateError::NotMonotone { component, end: left })?;
-        components.push(Component { polynomial, left, range: [least, most] });
+        components.push(BoundedComponent { polynomial, left, range: [least, most] });
         ranges.push([least, most]);
         (left, right) = ((least - delta).next_down(), (most + delta).next_up());
     }
@@ -125,7 +125,7 @@ fn rises(polynomial: &ExactPolynomial, end: f64) -> Option<()> {
 }
 
 /// An upper bound of `x (1 − s(x)) / 2` for `x` from 0 to `start`.
-fn gap(components: &[Component], start: f64, delta: f64) -> f64 {
+fn gap(components: &[BoundedComponent], start: f64, delta: f64) -> f64 {
     /// Finer cells than this part of the gap bring nothing.
     const FINEST: f64 = 1e-7;
     let (mut bound, mut seen) = (0.0_f64, 0.0_f64);
@@ -146,7 +146,7 @@ fn gap(components: &[Component], start: f64, delta: f64) -> f64 {
 }
 
 /// A lower bound of the disturbed `s` on `[x, start]`.
-fn least_sign(components: &[Component], x: f64, delta: f64) -> f64 {
+fn least_sign(components: &[BoundedComponent], x: f64, delta: f64) -> f64 {
     let delta = exact(delta);
     let mut value: Exact = exact(x);
     for component in components {

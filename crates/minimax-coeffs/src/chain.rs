@@ -1,9 +1,10 @@
 //! A composition as engines of homomorphic encryption evaluate it: in the Chebyshev basis, on `[-1, 1]`.
 
-use crate::real::{Big, Real, big, bits_of_digits, from_decimal};
-use crate::tables::{Table, TableError};
+use crate::composite::CompositeSign;
+use crate::polynomial::scaled_chebyshev;
 
 /// Digits of the change of basis, in which terms of up to 1e20 cancel.
+#[cfg(feature = "generate")]
 const DIGITS: u32 = 80;
 
 /// `s = c_k ∘ … ∘ c_1` with every `c_i` in the Chebyshev basis of `[-1, 1]` and, but for the last, with values in
@@ -18,31 +19,41 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// The chain of a composition with the margin `eta`, computed in float64 with the accuracy of
+    /// [`OddPolynomial::chebyshev_basis`](crate::OddPolynomial::chebyshev_basis).
+    pub fn of_sign(sign: &CompositeSign, eta: f64) -> Self {
+        let radii = radii(sign, eta);
+        let scaled = sign.components().iter().enumerate().map(|(i, component)| {
+            scaled_chebyshev(&component.power_basis(), &radii[i], &next_radius(&radii, i))
+        });
+        Self { components: scaled.collect(), radii }
+    }
+
     /// The chain of a table with the margin `eta`; each coefficient is computed with 80 digits and rounded once.
     ///
     /// # Errors
-    /// [`TableError`] if the table is no composition of odd polynomials.
-    pub fn new(table: &Table, eta: f64) -> Result<Self, TableError> {
-        let composite = table.composite()?;
+    /// [`TableError`](crate::TableError) if the table is no composition of odd polynomials.
+    #[cfg(feature = "generate")]
+    pub fn new(table: &crate::Table, eta: f64) -> Result<Self, crate::TableError> {
+        use crate::real::{Big, Real, big, bits_of_digits, from_decimal};
+
         let bits = bits_of_digits(DIGITS);
-        let radii: Vec<f64> = composite
-            .input_radii()
-            .iter()
-            .enumerate()
-            .map(|(i, r)| if i == 0 { 1.0 } else { r + eta })
-            .collect();
+        let radii = radii(&table.composite()?, eta);
         let components = table.components().iter().enumerate().map(|(i, component)| {
-            let radius = big(radii[i], bits);
-            let mut scale = big(1.0, bits) / &big(radii.get(i + 1).copied().unwrap_or(1.0), bits);
-            let scaled = component.iter().enumerate().map(|(power, c)| {
-                let value = if power % 2 == 0 { big(0.0, bits) } else { from_decimal(c, bits) * &scale };
-                scale = scale.clone() * &radius;
-                value
-            });
-            let scaled: Vec<Big> = scaled.collect();
-            chebyshev_from_power(&scaled).iter().map(Real::as_f64).collect()
+            let even_is_noise = |(power, c)| match power % 2 {
+                0 => big(0.0, bits),
+                _ => from_decimal(c, bits),
+            };
+            let power: Vec<Big> = component.iter().enumerate().map(even_is_noise).collect();
+            let scaled = scaled_chebyshev(&power, &big(radii[i], bits), &big(next_radius(&radii, i), bits));
+            scaled.iter().map(Real::as_f64).collect()
         });
         Ok(Self { components: components.collect(), radii })
+    }
+
+    /// What the values of component `index` are divided by, counted from 0: the next one's radius, and 1 after the last.
+    pub fn next_radius(&self, index: usize) -> f64 {
+        next_radius(&self.radii, index)
     }
 
     /// `s(x)` for `|x| ≤ 1`, by Clenshaw's recurrence in float64.
@@ -60,27 +71,14 @@ impl Chain {
     }
 }
 
-/// Coefficients of `1, x, x², …` to those of `T_0, T_1, T_2, …`, by Horner's rule with polynomials:
-/// `x T_k = (T_(k+1) + T_|k−1|) / 2`.
-fn chebyshev_from_power(power: &[Big]) -> Vec<Big> {
-    let zero = power[0].lift(0.0);
-    let half = power[0].lift(0.5);
-    let mut result = vec![zero.clone(); power.len()];
-    for c in power.iter().rev() {
-        let mut next = vec![zero.clone(); power.len()];
-        for (k, r) in result.iter().enumerate().filter(|(_, r)| **r != zero) {
-            if k == 0 {
-                next[1] = next[1].clone() + r;
-            } else {
-                let r = r.clone() * &half;
-                next[k - 1] = next[k - 1].clone() + &r;
-                next[k + 1] = next[k + 1].clone() + &r;
-            }
-        }
-        next[0] = next[0].clone() + c;
-        result = next;
-    }
-    result
+/// `r_1, r_2, …`. Nothing is added to the first: the input has no margin.
+fn radii(sign: &CompositeSign, eta: f64) -> Vec<f64> {
+    let with_margin = |(i, &radius): (usize, &f64)| if i == 0 { 1.0 } else { radius + eta };
+    sign.input_radii().iter().enumerate().map(with_margin).collect()
+}
+
+fn next_radius(radii: &[f64], index: usize) -> f64 {
+    radii.get(index + 1).copied().unwrap_or(1.0)
 }
 
 /// `Σ c_k T_k(x)`.

@@ -20,6 +20,8 @@
 //! | [`adapted`] | [`AdaptedForm`]: the same polynomial arranged so that float32 evaluates it fast |
 //! | [`nested`] | [`NestedForm`]: the same polynomial arranged so that float32 evaluates it accurately |
 //! | [`noise`] | what an encrypted evaluation adds: its noise, and by what a composition amplifies it |
+//! | [`chain`] | [`Chain`](chain::Chain): the components in the Chebyshev basis, scaled, as encrypted evaluations have them |
+//! | [`plan`] | [`EvaluationPlan`]: the steps of an encrypted evaluation with operands, levels and scales |
 //! | [`cost`] | [`Cost`]: multiplicative depth and non-scalar multiplications |
 //! | [`decimal`] | [`Decimal`]: a coefficient exactly as printed |
 //! | [`tables`] | the published tables and the parser of their text format |
@@ -39,7 +41,7 @@
 //! | `error_curve`, `schedule` | which degrees: least depth, then fewest multiplications |
 //! | `generate` | `CompositeSign::generate`: all of it, to decimal tables |
 //! | `exact`, `certificate` | proven bounds, in exact binary arithmetic |
-//! | `chain`, `float32` | the scaled Chebyshev form, and what float32 makes of it |
+//! | `float32` | what float32 makes of a composition |
 //! | `export` | source text for OpenFHE, Lattigo, HEIR, poulpy, NumPy and DESILO FHE |
 //!
 //! ```
@@ -76,7 +78,6 @@ pub mod adapted;
 pub mod alpha;
 #[cfg(feature = "generate")]
 pub mod certificate;
-#[cfg(feature = "generate")]
 pub mod chain;
 #[cfg(feature = "generate")]
 pub mod compose;
@@ -96,6 +97,7 @@ pub mod generate;
 pub mod nested;
 pub mod noise;
 pub mod piecewise;
+pub mod plan;
 pub mod polynomial;
 pub mod real;
 pub mod remez;
@@ -117,6 +119,7 @@ pub use decimal::Decimal;
 pub use generate::Generated;
 pub use nested::NestedForm;
 pub use piecewise::PiecewiseLinear;
+pub use plan::EvaluationPlan;
 pub use polynomial::OddPolynomial;
 pub use smooth::{Smooth, SmoothApproximation, SmoothError};
 #[cfg(feature = "json")]

@@ -1,6 +1,7 @@
 //! Odd polynomials in float64.
 
 use crate::cost::Cost;
+use crate::real::Real;
 
 /// An odd polynomial `c_0 x + c_1 x³ + … + c_n x^(2n+1)` with float64 coefficients.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,13 +63,7 @@ impl OddPolynomial {
     /// 1e8 for all published components but the second of alpha 14, where it is 7e9 (error below 1e-6, which
     /// the third component then flattens to below 2e-8).
     pub fn chebyshev_basis(&self, radius: f64) -> Vec<f64> {
-        let mut scale = radius;
-        let scaled = self.odd.iter().flat_map(|&c| {
-            let term = c * scale;
-            scale *= radius * radius;
-            [0.0, term]
-        });
-        chebyshev_from_power(&scaled.collect::<Vec<_>>())
+        scaled_chebyshev(&self.power_basis(), &radius, &1.0)
     }
 
     /// The largest `|p(x)|` for `|x| ≤ radius`, found on a dense grid and rounded up by 2^-20 of itself.
@@ -85,23 +80,35 @@ impl OddPolynomial {
     }
 }
 
-/// Power-basis coefficients on `[-1, 1]` to Chebyshev coefficients.
-fn chebyshev_from_power(power: &[f64]) -> Vec<f64> {
-    // Horner's rule with polynomials: result := x · result + c, where x T_k = (T_(k+1) + T_|k-1|) / 2.
-    let mut result = vec![0.0; power.len()];
-    for &c in power.iter().rev() {
-        let mut next = vec![0.0; power.len()];
-        for (k, &r) in result.iter().enumerate() {
-            match k {
-                _ if r == 0.0 => {}
-                0 => next[1] += r,
-                _ => {
-                    next[k - 1] += r / 2.0;
-                    next[k + 1] += r / 2.0;
-                }
+/// The coefficients of `p(radius · z) / next_radius` in the Chebyshev basis, for `p` in the power basis, in the precision
+/// that it comes in.
+pub(crate) fn scaled_chebyshev<T: Real>(power: &[T], radius: &T, next_radius: &T) -> Vec<T> {
+    let mut scale = radius.lift(1.0) / next_radius;
+    let scaled = power.iter().map(|c| {
+        let term = c.clone() * &scale;
+        scale = scale.clone() * radius;
+        term
+    });
+    chebyshev_from_power(&scaled.collect::<Vec<_>>())
+}
+
+/// Coefficients of `1, x, x², …` to those of `T_0, T_1, T_2, …`, by Horner's rule with polynomials:
+/// `x T_k = (T_(k+1) + T_|k−1|) / 2`.
+fn chebyshev_from_power<T: Real>(power: &[T]) -> Vec<T> {
+    let (zero, half) = (power[0].lift(0.0), power[0].lift(0.5));
+    let mut result = vec![zero.clone(); power.len()];
+    for c in power.iter().rev() {
+        let mut next = vec![zero.clone(); power.len()];
+        for (k, r) in result.iter().enumerate().filter(|(_, r)| **r != zero) {
+            if k == 0 {
+                next[1] = next[1].clone() + r;
+            } else {
+                let r = r.clone() * &half;
+                next[k - 1] = next[k - 1].clone() + &r;
+                next[k + 1] = next[k + 1].clone() + &r;
             }
         }
-        next[0] += c;
+        next[0] = next[0].clone() + c;
         result = next;
     }
     result
@@ -123,12 +130,8 @@ pub(crate) fn substitute_affine(power: &[f64], offset: f64, slope: f64) -> Vec<f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::clenshaw;
     use proptest::prelude::*;
-
-    fn clenshaw(c: &[f64], x: f64) -> f64 {
-        let (b1, b2) = c[1..].iter().rev().fold((0.0, 0.0), |(b1, b2), &c| (c + 2.0 * x * b1 - b2, b1));
-        c[0] + x * b1 - b2
-    }
 
     proptest! {
         #[test]

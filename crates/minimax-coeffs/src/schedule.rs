@@ -88,7 +88,7 @@ pub fn search(target: Target, max_degree: usize, eta: f64) -> Result<Schedule, S
     if !(0.0..1.0).contains(&eta) {
         return Err(ComposeError::Margin { eta }.into());
     }
-    let search = Search::new(target, max_degree, eta)?;
+    let search = DegreeSearch::new(target, max_degree, eta)?;
     for depth in 1..=MAX_DEPTH {
         for multiplications in 1..=most_multiplications(depth) {
             if search.reach[depth][multiplications] * (1.0 + SLACK) < search.needed {
@@ -114,7 +114,7 @@ fn most_multiplications(depth: usize) -> usize {
     3 * depth
 }
 
-struct Search {
+struct DegreeSearch {
     target: Target,
     eta: f64,
     candidates: Vec<Candidate>,
@@ -131,7 +131,7 @@ struct Candidate {
     curve: ErrorCurve,
 }
 
-impl Search {
+impl DegreeSearch {
     fn new(target: Target, max_degree: usize, eta: f64) -> Result<Self, ScheduleError> {
         let candidates = (3..=max_degree)
             .step_by(2)

@@ -12,7 +12,8 @@
 
 use std::f64::consts::{FRAC_2_SQRT_PI, FRAC_PI_2, SQRT_2};
 
-use crate::cost::{Cost, of_general_polynomial, of_long_odd_polynomial};
+use crate::cost::Cost;
+use crate::plan::EvaluationPlan;
 use crate::remez::{Minimax, Parity, Problem, RemezError};
 
 /// An activation function that has all derivatives.
@@ -397,13 +398,15 @@ impl SmoothApproximation {
         InSquare { is_odd, offset, slope, coefficients: q }
     }
 
-    /// The cost of one evaluation. An odd polynomial is evaluated as the components of compositions are; an even one as a
-    /// polynomial in `z²`. The line beside them is a multiplication by a constant.
+    /// How it is evaluated, for an input of `x/B`. An odd polynomial is evaluated as the components of compositions are,
+    /// an even one as a polynomial in `T_2(x/B)`. The line beside them is no step of its own.
+    pub fn plan(&self) -> EvaluationPlan {
+        EvaluationPlan::of_polynomial(&self.coefficients).expect("finite coefficients, two at least")
+    }
+
+    /// The cost of one evaluation: that of its [`plan`](Self::plan).
     pub fn cost(&self) -> Cost {
-        match self.function.is_odd() {
-            true => of_long_odd_polynomial(self.degree()),
-            false => Cost::ONE_MULTIPLICATION + of_general_polynomial(self.degree() / 2),
-        }
+        self.plan().cost()
     }
 
     /// The degree.
