@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use approx_data::ImageSet;
 use approx_models::policy::v1;
 use candle_core::{Device, Tensor};
@@ -99,6 +99,21 @@ impl Header {
         let (position, history) = (Position::default(), Vec::new());
         Self { format: FORMAT, recipe, data, dataset_path, threads, position, history }
     }
+
+    /// Fails for numbers that no run comes to, such as those of a file that was edited.
+    fn check(&self) -> Result<()> {
+        let Self { recipe, data, position, .. } = self;
+        recipe.check()?;
+        let (images, Position { epoch, batch, sums }) = (data.train.images, position);
+        let steps = images.div_ceil(recipe.batch_size).checked_mul(recipe.epochs);
+        ensure!(steps.is_some(), "{} epochs of {images} images are too many", recipe.epochs);
+        ensure!(*epoch <= recipe.epochs, "it is in epoch {epoch} of {}, both from 0", recipe.epochs);
+        let done = batch.checked_mul(recipe.batch_size);
+        let fits = done.is_some_and(|done| done < images + recipe.batch_size) && sums.images <= images;
+        ensure!(fits && sums.correct <= sums.images, "{batch} batches of {images} images are done: {sums:?}");
+        ensure!(sums.out_of_range < 1 << 62, "{} values were out of range", sums.out_of_range);
+        Ok(())
+    }
 }
 
 impl Checkpoint {
@@ -140,6 +155,7 @@ impl Checkpoint {
                 _ => bail!("it has format {}, but this program reads 1 to {FORMAT}", header["format"]),
             }
             let header: Header = serde_json::from_value(header)?;
+            header.check()?;
             let (mut weights, mut velocity) = (Tensors::new(), Tensors::new());
             for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)? {
                 match (name.strip_prefix(WEIGHTS), name.strip_prefix(VELOCITY)) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::{Result, ensure};
 use approx_data::{Augmentation, EpochOptions};
 use approx_models::{ActivationPolicy, RunOptions};
 use clap::ValueEnum;
@@ -107,6 +108,31 @@ pub struct Approximation {
 }
 
 impl Recipe {
+    /// The most black pixels around an image before it is cropped.
+    pub const MOST_PADDING: usize = 32;
+
+    /// Fails for numbers that the command line would refuse.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.batch_size > 0 && self.epochs > 0,
+            "{} epochs in batches of {}",
+            self.epochs,
+            self.batch_size
+        );
+        ensure!(self.crop_padding <= Self::MOST_PADDING, "crop_padding is {}", self.crop_padding);
+        for (name, value, most) in [
+            ("lr", self.lr, f64::MAX),
+            ("gamma", self.gamma, f64::MAX),
+            ("warm_up", self.warm_up, 1.0),
+            ("momentum", self.momentum, 1.0),
+            ("weight_decay", self.weight_decay, f64::MAX),
+            ("range_penalty", self.range_penalty, f64::MAX),
+        ] {
+            ensure!((0.0..=most).contains(&value), "{name} is {value}");
+        }
+        Ok(())
+    }
+
     /// The learning rate of the step for `batch` in `epoch`, both from 0, where an epoch has `batches`.
     pub fn learning_rate(&self, epoch: usize, batch: usize, batches: usize) -> f64 {
         match self.schedule {

@@ -123,6 +123,21 @@ fn checkpoints_that_cannot_be_resumed_are_refused_by_name() {
         refused(&folder, &resume, &[nothing, &checkpoint, unreadable, part]);
         assert_eq!(folder.read(&checkpoint), bytes);
     }
+    // Numbers that no run comes to. As long as the others, so that the tensors stay where they are.
+    for (from, to, part) in [
+        (r#"\"batch_size\":10"#, r#"\"batch_size\":00"#, ""),
+        (r#"\"batch_size\":10"#, r#"\"batch_size\": 0"#, "2 epochs in batches of 0"),
+        (r#"\"crop_padding\":4"#, r#"\"crop_padding\":4e9"#, ""),
+        (r#"\"epoch\":2,\"batch\":0"#, r#"\"epoch\":9,\"batch\":0"#, "it is in epoch 9 of 2"),
+        (r#"\"epoch\":2,\"batch\":0"#, r#"\"epoch\":1,\"batch\":9"#, "9 batches of 20 images are done"),
+        (r#"\"momentum\":0.9"#, r#"\"momentum\":9.0"#, "momentum is 9"),
+        (r#"\"lr\":0.001"#, r#"\"lr\":-0.01"#, "lr is -0.01"),
+    ] {
+        let place = good.windows(from.len()).position(|bytes| bytes == from.as_bytes()).expect(from);
+        let edited = [&good[..place], to.as_bytes(), &good[place + from.len()..]].concat();
+        folder.write(&checkpoint, &edited);
+        refused(&folder, &resume, &[nothing, &checkpoint, unreadable, part]);
+    }
     folder.write(&checkpoint, &good);
     folder.succeed(&resume);
 }
