@@ -1,5 +1,6 @@
 //! Every format is read back and evaluated.
 
+use minimax_coeffs::chain::Chain;
 use minimax_coeffs::compose::PUBLISHED_ETA;
 use minimax_coeffs::export::{ExportError, Format};
 use minimax_coeffs::table_file::TableFileError;
@@ -39,6 +40,26 @@ fn scaled_components_stay_in_the_range_of_chebyshev_polynomials() {
             }
             // The composition in the power basis loses up to 2e-8 in float64.
             assert!((z - exact).abs() < 2e-8, "alpha {alpha}: {z} {exact}");
+        }
+    }
+}
+
+#[test]
+fn the_committed_chain_is_the_one_of_its_table_and_float64_comes_close() {
+    let file = TableFile::parse(include_str!("../tables/published.json")).unwrap();
+    assert_eq!(file.tables.len(), Alpha::all().count());
+    for (alpha, record) in Alpha::all().zip(&file.tables) {
+        let table = Generated::published(alpha).unwrap().table;
+        let chain = Chain::new(&table, record.eta).unwrap();
+        let in_float64 = Chain::of_sign(CompositeSign::published(alpha), record.eta);
+        for (i, component) in record.components.iter().enumerate() {
+            assert_eq!(chain.components[i], component.chebyshev, "alpha {alpha}");
+            assert_eq!(chain.radii[i], component.radius, "alpha {alpha}");
+            assert!((in_float64.radii[i] - component.radius).abs() < 1e-12, "alpha {alpha}");
+            for (c, exact) in in_float64.components[i].iter().zip(&component.chebyshev) {
+                // What the power basis of alpha 14 loses in float64.
+                assert!((c - exact).abs() < 1e-6, "alpha {alpha}: {c}, {exact}");
+            }
         }
     }
 }

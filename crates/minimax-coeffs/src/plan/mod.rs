@@ -10,7 +10,7 @@
 //! let plan = EvaluationPlan::of_polynomial(&[0.0, 0.5, 0.0, -0.25, 0.0, 1.0])?;
 //! assert_eq!((plan.levels(), plan.products()), (3, 3));
 //! for (id, step) in plan.iter() {
-//!     // In turn: x; x/2 times a constant and so on; T_2 = 2·x·x − 1; …
+//!     // The input, T_2 = 2·x·x − 1, linear combinations, and two times a quotient times T_2 and a remainder.
 //!     println!("{id} at level {}: {:?}", step.level, step.operation);
 //!     // An operand is an earlier step, and is there in time.
 //!     for operand in step.operation.operands() {
@@ -96,7 +96,7 @@ pub enum Operation {
     MultiplyAdd {
         /// The quotient. It is a [`Combination`](Self::Combination) or a `MultiplyAdd`, and no other step uses it.
         left: StepId,
-        /// The giant step, a Chebyshev polynomial of the input.
+        /// The giant step, a Chebyshev polynomial of the component's input; in ReLU's last product the input.
         right: StepId,
         /// The remainder, of which the same holds as of the quotient. It is added after the rescaling.
         plus: Option<StepId>,
