@@ -134,14 +134,20 @@ impl ComposedPool {
 
 /// `size` rows or columns: `before` of `value`, and as many behind as it takes, or fewer of the image.
 fn padded(xs: &Tensor, dim: usize, before: usize, size: usize, value: f32) -> CandleResult<Tensor> {
+    let behind = size.saturating_sub(before + xs.dim(dim)?);
+    let mut parts = vec![xs.clone()];
+    // A GPU refuses to fill a tensor without numbers.
     let side = |count: usize| {
         let mut dims = xs.dims().to_vec();
         dims[dim] = count;
         Tensor::full(value, dims, xs.device())
     };
-    let behind = size.saturating_sub(before + xs.dim(dim)?);
-    let parts = [side(before)?, xs.clone(), side(behind)?];
-    let parts: Vec<&Tensor> = parts.iter().filter(|part| part.dims()[dim] > 0).collect();
+    if before > 0 {
+        parts.insert(0, side(before)?);
+    }
+    if behind > 0 {
+        parts.push(side(behind)?);
+    }
     Tensor::cat(&parts, dim)?.narrow(dim, 0, size)?.contiguous()
 }
 
