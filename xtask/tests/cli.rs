@@ -162,7 +162,7 @@ fn bad_input_fails_and_says_what_would_be_good() {
         ),
         (
             vec!["fetch-data", "mnist", "test", "--from", &path(&empty)],
-            "does not hold t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz\n",
+            "does not hold t10k-images-idx3-ubyte.gz\n",
         ),
         (vec!["fetch-params", "mnist"], "there is no data set 'mnist'; known are: cifar10, imagenet\n"),
         (vec!["fetch-data", "cifar10", "validation"], "has no 'validation'; known are: test, train\n"),

@@ -109,7 +109,7 @@ fn every_command_takes_mnist() {
         let promise = folder.json("p.json")["promise"].clone();
         assert_eq!((&promise["dataset"], &promise["images"]), (&json!(dataset), &json!(45)));
         let by_site = folder.report(&[dataset, "--policy", "p.json"]);
-        assert!(number(&by_site["agreement"]) > 0.9, "{by_site}");
+        assert!(number(&by_site["approx"]["agreement"]) > 0.9, "{by_site}");
         folder.succeed(&["tune", dataset, "--max-drop", "50%", "--alpha", "10..12", "--output", "t.json"]);
         assert_eq!(folder.json("t.json")["promise"]["dataset"], dataset);
 

@@ -218,6 +218,7 @@ impl Cli {
                 ..preset.recipe(base.dataset, &base.backbone)
             };
         }
+        recipe.dataset = self.dataset;
         let RecipeArgs { epochs, batch_size, schedule, lr, milestones, gamma, warm_up, .. } = &self.recipe;
         set(&mut recipe.epochs, epochs.map(NonZeroUsize::get));
         set(&mut recipe.batch_size, batch_size.map(NonZeroUsize::get));
