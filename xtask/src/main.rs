@@ -18,6 +18,9 @@ use clap::{Args, Parser, Subcommand};
 /// The artifacts with weights are named after their data set.
 const PARAMS: &str = "-params";
 
+/// Data sets with backbones that nobody offers weights for.
+const TRAINED: [&str; 2] = ["mnist", "fashion-mnist"];
+
 /// Every part of an artifact.
 const ALL: &str = "all";
 
@@ -58,12 +61,13 @@ enum Command {
         /// The data set
         #[arg(value_name = "DATA_SET", default_value = "cifar10")]
         data_set: String,
-        /// A part of it, or all of them: test and train of cifar10 and cifar100, validation of imagenet
+        /// A part of it, or all of them: test and train of cifar10, cifar100, mnist and fashion-mnist, validation of
+        /// imagenet
         #[arg(value_name = "PART|all", default_value = ALL)]
         part: String,
         /// Where from: the Hugging Face Hub, for cifar10 and cifar100 also the University of Toronto, or the first of
-        /// them that delivers
-        #[arg(long, value_name = "auto|hub|toronto", default_value = AUTO)]
+        /// them that delivers; mnist is at ossci only, and fashion-mnist at zalando
+        #[arg(long, value_name = "auto|hub|toronto|…", default_value = AUTO)]
         source: String,
         #[command(flatten)]
         options: Options,
@@ -115,6 +119,11 @@ fn run(command: Command) -> Result<()> {
             let images = artifact(&fetcher, &data_set, "")?;
             fetch(&fetcher, &options, images, &part)?;
             match artifact(&fetcher, &data_set, PARAMS) {
+                _ if TRAINED.contains(&&*data_set) => {
+                    println!(
+                        "next: cargo run -p train -- --dataset {data_set} --params-name mine --preset fast"
+                    );
+                }
                 Ok(params) => println!("next: cargo run -p infer -- {data_set} {}", params.keys()[0]),
                 // Nobody offers weights for it.
                 Err(_) => println!("next: cargo run -p infer -- {data_set} BACKBONE --params FILE"),

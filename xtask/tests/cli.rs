@@ -153,13 +153,18 @@ fn bad_input_fails_and_says_what_would_be_good() {
             "does not hold resnet18-5c106cde.pth or resnet18_torchvision.pth\n",
         ),
         (
-            vec!["fetch-data", "mnist"],
-            "there is no data set 'mnist'; known are: cifar10, cifar100, imagenet\n",
+            vec!["fetch-data", "emnist"],
+            "there is no data set 'emnist'; known are: cifar10, cifar100, mnist, fashion-mnist, imagenet\n",
         ),
         (
             vec!["fetch-data", "cifar10-params"],
-            "there is no data set 'cifar10-params'; known are: cifar10, cifar100, imagenet\n",
+            "there is no data set 'cifar10-params'; known are: cifar10, cifar100, mnist, fashion-mnist, imagenet\n",
         ),
+        (
+            vec!["fetch-data", "mnist", "test", "--from", &path(&empty)],
+            "does not hold t10k-images-idx3-ubyte.gz\n",
+        ),
+        (vec!["fetch-params", "mnist"], "there is no data set 'mnist'; known are: cifar10, imagenet\n"),
         (vec!["fetch-data", "cifar10", "validation"], "has no 'validation'; known are: test, train\n"),
         (vec!["fetch-data", "--source", "moon"], "has no source 'moon'; known are: hub, toronto\n"),
         (vec!["fetch-params", "--from", "/no/such/directory"], "there is no such directory"),

@@ -16,6 +16,9 @@ pub const EXTENSIONS: [&str; 3] = ["safetensors", "pt", "pth"];
 /// How names end that look like those of weights, but are `train`'s checkpoints.
 const NO_WEIGHTS: &str = ".checkpoint";
 
+/// Data sets that `train` trains networks for.
+const TRAINED: [&str; 3] = ["cifar10", "mnist", "fashion-mnist"];
+
 /// Weights that can be fetched: data set, `--params-name`, and the manifest's source.
 const FETCHED: [(&str, &str, Option<&str>); 3] = [
     ("cifar10", "ours", None),
@@ -42,7 +45,15 @@ pub fn weights_file(
     else {
         let (path, others) = (stem(dataset, backbone, name), others(dataset, backbone));
         let extensions = EXTENSIONS.join(", .");
-        bail!("there are no weights {}.{extensions}; {others}; {file_option} names a file", path.display());
+        let trained = TRAINED.contains(&dataset).then(|| {
+            let backbone = backbone.name();
+            format!("; `train --dataset {dataset} --backbone {backbone} --params-name {name}` makes them")
+        });
+        bail!(
+            "there are no weights {}.{extensions}; {others}; {file_option} names a file{}",
+            path.display(),
+            trained.unwrap_or_default()
+        );
     };
     fetch(&format!("{dataset}-params"), backbone.name(), *source, from, || {
         format!("the weights could not be fetched ({file_option} names a file, --from a mirror)")

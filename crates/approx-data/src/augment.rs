@@ -2,8 +2,6 @@
 
 use rand::Rng;
 
-use crate::image_set::CHANNELS;
-
 /// What is done to an image before a network is trained with it: as by torchvision's
 /// `RandomCrop(size, padding=crop_padding)` and `RandomHorizontalFlip()` on pictures.
 ///
@@ -25,18 +23,18 @@ impl Augmentation {
     /// Appends a variation of `image` to `out`.
     ///
     /// # Shapes
-    /// `image` and what is appended: `[3, height, width]` in row-major order.
+    /// `image` and what is appended: `[channels, height, width]` in row-major order.
     ///
     /// # Panics
     /// If the length of `image` is another.
     pub fn apply(
         &self,
         image: &[u8],
-        (height, width): (usize, usize),
+        [channels, height, width]: [usize; 3],
         random: &mut impl Rng,
         out: &mut Vec<u8>,
     ) {
-        assert_eq!(image.len(), CHANNELS * height * width, "image and size do not fit");
+        assert_eq!(image.len(), channels * height * width, "image and shape do not fit");
         // The window's place in the padded image.
         let top = random.random_range(0..=2 * self.crop_padding);
         let left = random.random_range(0..=2 * self.crop_padding);
@@ -70,7 +68,7 @@ mod tests {
     fn variations(augmentation: Augmentation, count: usize) -> Vec<Vec<u8>> {
         let variation = |index| {
             let mut out = Vec::new();
-            augmentation.apply(&IMAGE, (2, 3), &mut stream(1, "augment", 0, index), &mut out);
+            augmentation.apply(&IMAGE, [3, 2, 3], &mut stream(1, "augment", 0, index), &mut out);
             out
         };
         (0..count).map(variation).collect()

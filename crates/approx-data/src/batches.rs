@@ -8,7 +8,6 @@ use std::thread;
 use candle_core::{Device, Tensor};
 
 use crate::error::{DataError, Result};
-use crate::image_set::CHANNELS;
 use crate::preprocess::Normalization;
 use crate::source::{ImageSource, RawBatch, Skipped};
 
@@ -18,7 +17,7 @@ const WAITING: usize = 1;
 /// Normalised images with their labels.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[labels.len(), 3, height, width]`, float32; `None` if every image was skipped.
+    /// `[labels.len(), channels, height, width]`, float32; `None` if every image was skipped.
     pub images: Option<Tensor>,
     /// The class of each image.
     pub labels: Vec<u16>,
@@ -49,6 +48,9 @@ pub struct Batch {
 ///
 /// # Errors
 /// The first one in order: of loading a batch, in place of its call, or of `consume`.
+///
+/// # Panics
+/// If `normalization` is for another number of channels than the images have.
 pub fn prefetch<E: From<DataError>>(
     source: &dyn ImageSource,
     ranges: &[Range<usize>],
@@ -56,14 +58,14 @@ pub fn prefetch<E: From<DataError>>(
     device: &Device,
     mut consume: impl FnMut(usize, Batch) -> Result<ControlFlow<()>, E>,
 ) -> Result<(), E> {
-    let (height, width) = source.size();
+    let [channels, height, width] = source.shape();
     let load = |range: &Range<usize>| -> Result<Batch> {
         let RawBatch { pixels, labels, skipped } = source.load(range.clone())?;
         if labels.is_empty() {
             return Ok(Batch { images: None, labels, skipped });
         }
-        let values = normalization.apply(&pixels, height * width);
-        let images = Tensor::from_vec(values, (labels.len(), CHANNELS, height, width), device)?;
+        let values = normalization.apply(&pixels, [channels, height, width]);
+        let images = Tensor::from_vec(values, (labels.len(), channels, height, width), device)?;
         // Each thread has a stream of its own on a GPU: the consumer's must not read before this one has written.
         device.synchronize()?;
         Ok(Batch { images: Some(images), labels, skipped })

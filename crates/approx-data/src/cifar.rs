@@ -8,12 +8,14 @@ use rayon::prelude::*;
 
 use crate::contained::{self, contained};
 use crate::error::{DataError, Result, check_label};
-use crate::image_set::{CHANNELS, ImageSet};
+use crate::image_set::{ImageSet, RGB};
 use crate::source::Split;
 
 /// Height and width.
 pub(crate) const SIZE: usize = 32;
-const IMAGE_BYTES: usize = CHANNELS * SIZE * SIZE;
+/// Channels, height and width.
+pub(crate) const SHAPE: [usize; 3] = [RGB, SIZE, SIZE];
+const IMAGE_BYTES: usize = RGB * SIZE * SIZE;
 
 /// How a split of a data set may lie in a folder.
 pub(crate) struct Layouts<'a> {
@@ -74,7 +76,7 @@ impl Layouts<'_> {
             let bytes = std::fs::read(path).map_err(io)?;
             parse_records(&bytes, path, self.label_bytes, self.classes, &mut pixels, &mut labels)?;
         }
-        Ok(ImageSet::new(pixels, labels, (SIZE, SIZE), self.classes))
+        Ok(ImageSet::new(pixels, labels, SHAPE, self.classes))
     }
 
     fn load_parquet(&self, path: &Path) -> Result<ImageSet> {
@@ -91,7 +93,7 @@ impl Layouts<'_> {
                 decode(bytes).map_err(|reason| DataError::Image { path: path.to_owned(), index, reason })
             })
             .collect::<Result<_>>()?;
-        Ok(ImageSet::new(images.concat(), labels, (SIZE, SIZE), self.classes))
+        Ok(ImageSet::new(images.concat(), labels, SHAPE, self.classes))
     }
 }
 
@@ -132,6 +134,6 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, String> {
     }
     // The decoder gives pixels row by row, each with its channels; we want each channel's rows.
     let interleaved = image.into_raw();
-    let channel = |c: usize| interleaved.iter().copied().skip(c).step_by(CHANNELS);
-    Ok((0..CHANNELS).flat_map(channel).collect())
+    let channel = |c: usize| interleaved.iter().copied().skip(c).step_by(RGB);
+    Ok((0..RGB).flat_map(channel).collect())
 }

@@ -4,8 +4,7 @@
 
 use std::path::Path;
 
-use crate::cifar::parse_records;
-use crate::cifar10;
+use crate::cifar::{SHAPE, parse_records};
 use crate::image_set::ImageSet;
 
 /// The records of CIFAR-10's binary version.
@@ -23,5 +22,5 @@ pub fn images() -> ImageSet {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     parse_records(RECORDS, Path::new("the embedded demo"), 1, CLASSES.len(), &mut pixels, &mut labels)
         .expect("the embedded file is well formed");
-    ImageSet::new(pixels, labels, (cifar10::SIZE, cifar10::SIZE), CLASSES.len())
+    ImageSet::new(pixels, labels, SHAPE, CLASSES.len())
 }

@@ -64,8 +64,8 @@ impl ImageSource for Epoch<'_> {
         self.images.classes()
     }
 
-    fn size(&self) -> (usize, usize) {
-        self.images.size()
+    fn shape(&self) -> [usize; 3] {
+        self.images.shape()
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {
@@ -73,7 +73,7 @@ impl ImageSource for Epoch<'_> {
         for &index in &self.order[range] {
             let mut random = stream(self.options.seed, "augment", self.number, index);
             let augmentation = self.options.augmentation;
-            augmentation.apply(self.images.image(index), self.size(), &mut random, &mut batch.pixels);
+            augmentation.apply(self.images.image(index), self.shape(), &mut random, &mut batch.pixels);
             batch.labels.push(self.images.labels()[index]);
         }
         Ok(batch)

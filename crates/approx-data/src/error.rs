@@ -62,6 +62,14 @@ pub enum DataError {
         /// How many classes there are.
         classes: usize,
     },
+    /// A file that is not in the IDX format, holds something else, or is not whole.
+    #[error("{}: {reason}", path.display())]
+    Idx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A parquet file that cannot be read, or has other columns.
     #[error("{}: {reason}", path.display())]
     Parquet {
@@ -176,6 +184,12 @@ pub enum DataError {
         count: usize,
         /// The first.
         first: String,
+    },
+    /// Tensors that are not images and their labels.
+    #[error("{what}")]
+    Tensors {
+        /// What is wrong with them.
+        what: String,
     },
     /// The tensor of a batch cannot be made.
     #[error(transparent)]

@@ -56,8 +56,8 @@ impl ImageSource for ImageFiles {
         self.classes
     }
 
-    fn size(&self) -> (usize, usize) {
-        (self.preprocess.size(), self.preprocess.size())
+    fn shape(&self) -> [usize; 3] {
+        self.preprocess.shape()
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {

@@ -8,28 +8,30 @@ use crate::error::Result;
 use crate::preprocess::Normalization;
 use crate::source::{ImageSource, RawBatch};
 
-/// Channels of an image: red, green, blue.
-pub const CHANNELS: usize = 3;
+/// Channels of a colour picture: red, green, blue.
+pub(crate) const RGB: usize = 3;
 
-/// Labelled images of one size, 8 bits a channel, in memory.
+/// Labelled images of one shape, 8 bits a channel, in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSet {
     pixels: Vec<u8>,
     labels: Vec<u16>,
-    height: usize,
-    width: usize,
+    /// Channels, height and width.
+    shape: [usize; 3],
     classes: usize,
 }
 
 impl ImageSet {
-    /// Images from their pixels, `[N, 3, height, width]` in row-major order.
+    /// Images of `shape`, which is `[channels, height, width]`, from their pixels: `[N, channels, height, width]` in
+    /// row-major order.
     ///
     /// # Panics
     /// If the lengths do not fit together, or a label is `classes` or more.
-    pub fn new(pixels: Vec<u8>, labels: Vec<u16>, (height, width): (usize, usize), classes: usize) -> Self {
-        assert_eq!(pixels.len(), labels.len() * CHANNELS * height * width, "pixels and labels do not fit");
+    pub fn new(pixels: Vec<u8>, labels: Vec<u16>, shape: [usize; 3], classes: usize) -> Self {
+        let pixels_of_all = labels.len() * shape.iter().product::<usize>();
+        assert_eq!(pixels.len(), pixels_of_all, "pixels and labels do not fit");
         assert!(labels.iter().all(|&label| usize::from(label) < classes), "a label is out of range");
-        Self { pixels, labels, height, width, classes }
+        Self { pixels, labels, shape, classes }
     }
 
     /// How many images.
@@ -52,14 +54,19 @@ impl ImageSet {
         &self.labels
     }
 
-    /// The pixels of image `index`: `[3, height, width]` in row-major order.
+    /// The pixels of image `index`: `[channels, height, width]` in row-major order.
     pub fn image(&self, index: usize) -> &[u8] {
         self.pixels_of(index..index + 1)
     }
 
     fn pixels_of(&self, range: Range<usize>) -> &[u8] {
-        let size = CHANNELS * self.height * self.width;
+        let size = self.image_len();
         &self.pixels[range.start * size..range.end * size]
+    }
+
+    /// Bytes of an image.
+    fn image_len(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// The same without all images but the first `limit`.
@@ -67,28 +74,29 @@ impl ImageSet {
     pub fn truncated(mut self, limit: usize) -> Self {
         let limit = limit.min(self.len());
         self.labels.truncate(limit);
-        self.pixels.truncate(limit * CHANNELS * self.height * self.width);
+        self.pixels.truncate(limit * self.image_len());
         self
     }
 
     /// These images, normalised.
     ///
     /// # Shapes
-    /// The result: `[range.len(), 3, height, width]`, float32.
+    /// The result: `[range.len(), channels, height, width]`, float32.
     ///
     /// # Errors
     /// candle's, where the tensor does not fit on the device.
     ///
     /// # Panics
-    /// If the range goes beyond the last image.
+    /// If the range goes beyond the last image, or `normalization` is for another number of channels.
     pub fn batch(
         &self,
         range: Range<usize>,
         normalization: &Normalization,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let shape = (range.len(), CHANNELS, self.height, self.width);
-        let values = normalization.apply(self.pixels_of(range), self.height * self.width);
+        let [channels, height, width] = self.shape;
+        let shape = (range.len(), channels, height, width);
+        let values = normalization.apply(self.pixels_of(range), self.shape);
         Tensor::from_vec(values, shape, device)
     }
 }
@@ -102,8 +110,8 @@ impl ImageSource for ImageSet {
         self.classes
     }
 
-    fn size(&self) -> (usize, usize) {
-        (self.height, self.width)
+    fn shape(&self) -> [usize; 3] {
+        self.shape
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn batches_cover_every_image_once() {
-        let set = ImageSet::new(vec![0; 10 * 12], vec![0; 10], (2, 2), 1);
+        let set = ImageSet::new(vec![0; 10 * 12], vec![0; 10], [3, 2, 2], 1);
         assert_eq!(set.batches(4), [0..4, 4..8, 8..10]);
         assert_eq!(set.clone().truncated(3).batches(4), std::slice::from_ref(&(0..3)));
         assert!(set.truncated(0).batches(4).is_empty());
@@ -126,10 +134,15 @@ mod tests {
 
     #[test]
     fn each_channel_has_its_own_normalisation() {
-        let set = ImageSet::new(vec![0, 255, 51], vec![0], (1, 1), 1);
-        let normalization = Normalization { mean: [0.5, 0.5, 0.2], std: [0.5, 0.25, 1.0] };
-        let values: Vec<f32> =
-            set.batch(0..1, &normalization, &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(values, [-1.0, 2.0, 0.0]);
+        let values = |shape: [usize; 3], normalization: &Normalization| -> Vec<f32> {
+            let set = ImageSet::new(vec![0, 255, 51], vec![0; 3 / shape[0]], shape, 1);
+            let batch = set.batch(0..set.len(), normalization, &Device::Cpu).unwrap();
+            assert_eq!(batch.dims(), [&[set.len()], &shape[..]].concat());
+            batch.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let three = Normalization::new(vec![0.5, 0.5, 0.2], vec![0.5, 0.25, 1.0]);
+        assert_eq!(values([3, 1, 1], &three), [-1.0, 2.0, 0.0]);
+        let one = Normalization::new(vec![0.2], vec![0.5]);
+        assert_eq!(values([1, 1, 1], &one), [-0.4, 1.6, 0.0]);
     }
 }

@@ -192,8 +192,8 @@ impl ImageSource for ImageShards {
         self.classes
     }
 
-    fn size(&self) -> (usize, usize) {
-        (self.preprocess.size(), self.preprocess.size())
+    fn shape(&self) -> [usize; 3] {
+        self.preprocess.shape()
     }
 
     fn identify(&self, consume: &mut dyn FnMut(&[u8])) -> Result<()> {

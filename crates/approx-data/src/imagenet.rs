@@ -152,8 +152,8 @@ impl ImageSource for ImageNet {
         self.source().classes()
     }
 
-    fn size(&self) -> (usize, usize) {
-        self.source().size()
+    fn shape(&self) -> [usize; 3] {
+        self.source().shape()
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {

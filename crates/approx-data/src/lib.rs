@@ -5,6 +5,8 @@
 //! | [`source`] | [`ImageSource`]: images by range, wherever they are kept |
 //! | [`image_set`] | [`ImageSet`]: 8-bit images and their labels in memory |
 //! | [`cifar10`], [`cifar100`] | from their binary files or the Hugging Face parquet layout |
+//! | [`mnist`], [`fashion_mnist`] | from their IDX files, which [`idx`] reads |
+//! | `candle_datasets` | from what the crate candle-datasets has loaded; with the feature of this name |
 //! | [`demo`] | 1,000 embedded images in CIFAR-10's shape |
 //! | [`imagenet`] | ImageNet's images from folders or the Hugging Face parquet layout |
 //! | [`image_folder`] | one's own pictures in class folders |
@@ -27,6 +29,8 @@
 
 pub mod augment;
 pub mod batches;
+#[cfg(feature = "candle-datasets")]
+pub mod candle_datasets;
 mod cifar;
 pub mod cifar10;
 pub mod cifar100;
@@ -35,23 +39,27 @@ mod decode;
 pub mod demo;
 pub mod epoch;
 pub mod error;
+pub mod fashion_mnist;
 mod folders;
+pub mod idx;
 pub mod image_files;
 pub mod image_folder;
 pub mod image_set;
 pub mod image_shards;
 pub mod imagenet;
+pub mod mnist;
 pub mod preprocess;
 pub mod random;
 mod resize;
 pub mod source;
+mod tensors;
 
 pub use augment::Augmentation;
 pub use batches::{Batch, prefetch};
 pub use epoch::{Epoch, EpochOptions};
 pub use error::{DataError, Result};
 pub use image_files::ImageFiles;
-pub use image_set::{CHANNELS, ImageSet};
+pub use image_set::ImageSet;
 pub use image_shards::ImageShards;
 pub use imagenet::ImageNet;
 pub use preprocess::{Normalization, Preprocess};

@@ -1,48 +1,88 @@
 //! From encoded pictures to 8-bit images of one size, and from these to what networks take.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::decode::decode;
 use crate::error::{DataError, Result};
-use crate::image_set::CHANNELS;
+use crate::image_set::RGB;
 use crate::resize::resized_crop;
 
 /// Per-channel normalisation: a pixel `p` in 0..=255 becomes `(p / 255 − mean) / std`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
-    /// Of each channel, on the scale 0 to 1.
-    pub mean: [f32; 3],
-    /// Of each channel, on the scale 0 to 1.
-    pub std: [f32; 3],
+    mean: Cow<'static, [f32]>,
+    std: Cow<'static, [f32]>,
 }
 
 impl Normalization {
     /// What the reference trains and evaluates CIFAR-10 networks with.
-    pub const CIFAR10: Self = Self { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010] };
+    pub const CIFAR10: Self = Self::of(&[0.4914, 0.4822, 0.4465], &[0.2023, 0.1994, 0.2010]);
 
     /// Mean and standard deviation of all pixels of CIFAR-100's training images, which is what networks for it are
     /// usually trained with.
-    pub const CIFAR100: Self = Self { mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] };
+    pub const CIFAR100: Self = Self::of(&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]);
 
     /// What torchvision's ImageNet networks are trained with.
-    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    pub const IMAGENET: Self = Self::of(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]);
+
+    /// Mean and standard deviation of all pixels of MNIST's training images, as PyTorch's example has them.
+    pub const MNIST: Self = Self::of(&[0.1307], &[0.3081]);
+
+    /// The same of Fashion-MNIST's.
+    pub const FASHION_MNIST: Self = Self::of(&[0.2860], &[0.3530]);
+
+    const fn of(mean: &'static [f32], std: &'static [f32]) -> Self {
+        Self { mean: Cow::Borrowed(mean), std: Cow::Borrowed(std) }
+    }
+
+    /// Mean and standard deviation of each channel.
+    ///
+    /// # Panics
+    /// If there are not as many of one as of the other.
+    pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Self {
+        assert_eq!(mean.len(), std.len(), "a mean and a standard deviation for each channel");
+        Self { mean: mean.into(), std: std.into() }
+    }
+
+    /// Of each channel, on the scale 0 to 1.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// Of each channel, on the scale 0 to 1.
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
+    /// How many channels.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
 
     /// What each pixel value of `channel` becomes.
     pub fn table(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|p| (p as f32 / 255.0 - self.mean[channel]) / self.std[channel])
     }
 
-    /// Normalises images, `[n, 3, height, width]` with `plane = height · width`.
+    /// Normalises images, `[n, channels, height, width]` in row-major order.
     ///
     /// # Panics
-    /// If the length of `pixels` is no multiple of `3 · plane`.
-    pub fn apply(&self, pixels: &[u8], plane: usize) -> Vec<f32> {
-        assert!(pixels.len().is_multiple_of(CHANNELS * plane.max(1)), "images have three channels");
-        let tables: [[f32; 256]; CHANNELS] = std::array::from_fn(|channel| self.table(channel));
+    /// If this is for another number of channels, or the length of `pixels` is no multiple of an image's.
+    pub fn apply(&self, pixels: &[u8], [channels, height, width]: [usize; 3]) -> Vec<f32> {
+        assert_eq!(
+            channels,
+            self.channels(),
+            "a mean and a standard deviation for each channel of the images"
+        );
+        let plane = (height * width).max(1);
+        assert!(pixels.len().is_multiple_of(channels * plane), "images are whole");
+        let tables: Vec<[f32; 256]> = (0..channels).map(|channel| self.table(channel)).collect();
         let mut values = vec![0.0; pixels.len()];
-        let planes = values.par_chunks_mut(plane.max(1)).zip(pixels.par_chunks(plane.max(1)));
+        let planes = values.par_chunks_mut(plane).zip(pixels.par_chunks(plane));
         planes.enumerate().for_each(|(index, (values, pixels))| {
-            let table = &tables[index % CHANNELS];
+            let table = &tables[index % channels];
             for (value, &pixel) in values.iter_mut().zip(pixels) {
                 *value = table[usize::from(pixel)];
             }
@@ -97,10 +137,15 @@ impl Preprocess {
         self.size
     }
 
+    /// Channels, height and width of the result: `[3, size, size]`.
+    pub fn shape(self) -> [usize; 3] {
+        [RGB, self.size, self.size]
+    }
+
     /// Decodes, resizes and crops a picture; errors call it `name`.
     ///
     /// # Shapes
-    /// The result: `[3, size, size]` in row-major order.
+    /// The result: [`shape`](Self::shape) in row-major order.
     ///
     /// # Errors
     /// [`DataError::Undecodable`]

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::decode::Picture;
-use crate::image_set::CHANNELS;
+use crate::image_set::RGB;
 
 /// Fractional bits of a weight: what is left of 32 bits after 8 for a pixel and 2 for sign and overflow.
 const WEIGHT_BITS: u32 = 22;
@@ -70,17 +70,17 @@ pub(crate) fn resized_crop(picture: &Picture, resize: usize, size: usize) -> Vec
     let last = rows.iter().map(|tap| tap.start + tap.weights.len()).max().expect("a crop has rows");
 
     // Along rows: only the rows that the second pass needs.
-    let stride = columns.len() * CHANNELS;
+    let stride = columns.len() * RGB;
     let mut narrow = vec![0; (last - first) * stride];
     for (row, out) in (first..last).zip(narrow.chunks_mut(stride)) {
-        let row = &picture.pixels[row * width * CHANNELS..(row + 1) * width * CHANNELS];
+        let row = &picture.pixels[row * width * RGB..(row + 1) * width * RGB];
         match new_width == width {
-            true => out.copy_from_slice(&row[x.wanted.start * CHANNELS..][..stride]),
+            true => out.copy_from_slice(&row[x.wanted.start * RGB..][..stride]),
             false => along_row(row, &columns, out),
         }
     }
 
-    let mut result = vec![0; CHANNELS * size * size];
+    let mut result = vec![0; RGB * size * size];
     let mut sums = vec![0; stride];
     for (i, tap) in rows.iter().enumerate() {
         sums.fill(HALF);
@@ -93,9 +93,9 @@ pub(crate) fn resized_crop(picture: &Picture, resize: usize, size: usize) -> Vec
                 sums.iter_mut().zip(row).for_each(|(sum, &p)| *sum += i32::from(p) * weight);
             }
         }
-        for channel in 0..CHANNELS {
+        for channel in 0..RGB {
             let start = (channel * size + y.offset + i) * size + x.offset;
-            let sums = sums[channel..].iter().step_by(CHANNELS);
+            let sums = sums[channel..].iter().step_by(RGB);
             result[start..start + columns.len()].iter_mut().zip(sums).for_each(|(p, &sum)| *p = to_u8(sum));
         }
     }
@@ -103,9 +103,9 @@ pub(crate) fn resized_crop(picture: &Picture, resize: usize, size: usize) -> Vec
 }
 
 fn along_row(row: &[u8], columns: &[Taps], out: &mut [u8]) {
-    for (tap, out) in columns.iter().zip(out.chunks_exact_mut(CHANNELS)) {
-        let mut sums = [HALF; CHANNELS];
-        let pixels = row[tap.start * CHANNELS..].chunks_exact(CHANNELS);
+    for (tap, out) in columns.iter().zip(out.chunks_exact_mut(RGB)) {
+        let mut sums = [HALF; RGB];
+        let pixels = row[tap.start * RGB..].chunks_exact(RGB);
         for (&weight, pixel) in tap.weights.iter().zip(pixels) {
             for (sum, &p) in sums.iter_mut().zip(pixel) {
                 *sum += i32::from(p) * weight;

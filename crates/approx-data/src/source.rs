@@ -26,7 +26,7 @@ impl Split {
     }
 }
 
-/// Labelled images of one size that are handed out range by range, wherever they are kept.
+/// Labelled images of one shape that are handed out range by range, wherever they are kept.
 pub trait ImageSource: Send + Sync {
     /// How many images.
     fn len(&self) -> usize;
@@ -39,8 +39,8 @@ pub trait ImageSource: Send + Sync {
     /// How many classes.
     fn classes(&self) -> usize;
 
-    /// Height and width of every image that [`load`](Self::load) gives.
-    fn size(&self) -> (usize, usize);
+    /// Channels, height and width of every image that [`load`](Self::load) gives.
+    fn shape(&self) -> [usize; 3];
 
     /// The images of `range`, decoded.
     ///
@@ -100,8 +100,8 @@ impl ImageSource for First<'_> {
         self.source.classes()
     }
 
-    fn size(&self) -> (usize, usize) {
-        self.source.size()
+    fn shape(&self) -> [usize; 3] {
+        self.source.shape()
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch> {
@@ -113,7 +113,7 @@ impl ImageSource for First<'_> {
 /// 8-bit images and their labels. Those that were skipped are in neither.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawBatch {
-    /// `[n, 3, height, width]` in row-major order.
+    /// `[n, channels, height, width]` in row-major order.
     pub pixels: Vec<u8>,
     /// The class of each of the `n` images.
     pub labels: Vec<u16>,

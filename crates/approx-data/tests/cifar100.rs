@@ -38,7 +38,10 @@ fn fine_labels_of_binary_files_are_the_classes() {
     let folder = folder(&[("cifar-100-binary/train.bin", &train), ("cifar-100-binary/test.bin", &test)]);
     for (place, split, bytes) in [("", Split::Test, &test), ("cifar-100-binary", Split::Train, &train)] {
         let images = cifar100::load(folder.path().join(place), split).unwrap();
-        assert_eq!((images.len(), images.classes(), images.size()), (bytes.len() / RECORD, 100, (32, 32)));
+        assert_eq!(
+            (images.len(), images.classes(), images.shape()),
+            (bytes.len() / RECORD, 100, [3, 32, 32])
+        );
         for i in [0, 1, images.len() - 1] {
             assert_eq!(usize::from(images.labels()[i]), i % 100);
             assert_eq!(images.image(i), &bytes[i * RECORD + 2..(i + 1) * RECORD]);

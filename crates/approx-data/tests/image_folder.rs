@@ -44,7 +44,7 @@ fn classes_are_numbered_in_the_order_of_torchvision() {
         ("n02105855/sub/x.png", 2),
     ];
     assert_eq!(found(&files, folder.path()), expected.map(|(name, label)| (name.to_owned(), label)));
-    assert_eq!((files.classes(), files.size()), (3, (8, 8)));
+    assert_eq!((files.classes(), files.shape()), (3, [3, 8, 8]));
     let batch = files.load(0..5).unwrap();
     assert_eq!((batch.labels, batch.pixels.len()), (vec![0, 1, 1, 2, 2], 5 * 3 * 8 * 8));
 }

@@ -62,7 +62,7 @@ fn summary(batch: &RawBatch) -> Vec<(u8, u16)> {
 }
 
 fn all(images: &ImageNet) -> Vec<(u8, u16)> {
-    assert_eq!(images.size(), (4, 4));
+    assert_eq!(images.shape(), [3, 4, 4]);
     summary(&images.load(0..images.len()).unwrap())
 }
 

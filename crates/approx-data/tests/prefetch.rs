@@ -33,8 +33,8 @@ impl ImageSource for Source {
         1000
     }
 
-    fn size(&self) -> (usize, usize) {
-        (1, 2)
+    fn shape(&self) -> [usize; 3] {
+        [3, 1, 2]
     }
 
     fn load(&self, range: Range<usize>) -> Result<RawBatch, DataError> {
@@ -57,14 +57,16 @@ impl ImageSource for Source {
     }
 }
 
-const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+fn plain() -> Normalization {
+    Normalization::new(vec![0.0; 3], vec![1.0 / 255.0; 3])
+}
 
 fn run(
     source: &Source,
     size: usize,
     consume: impl FnMut(usize, Batch) -> Result<ControlFlow<()>, DataError>,
 ) -> Result<(), DataError> {
-    prefetch(source, &source.batches(size), &PLAIN, &Device::Cpu, consume)
+    prefetch(source, &source.batches(size), &plain(), &Device::Cpu, consume)
 }
 
 const GO_ON: Result<ControlFlow<()>, DataError> = Ok(ControlFlow::Continue(()));

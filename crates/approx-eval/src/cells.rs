@@ -35,9 +35,9 @@ pub struct Key {
     /// How many images.
     pub images: usize,
     /// What is subtracted from each channel.
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// What each channel is divided by.
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// `resnet20`, …
     pub backbone: String,
     /// Of the file with the weights.

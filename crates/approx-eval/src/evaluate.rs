@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
 use approx_data::batches::{Batch, prefetch};
-use approx_data::{CHANNELS, ImageSource, Normalization, Skipped};
+use approx_data::{ImageSource, Normalization, Skipped};
 use approx_models::{Network, SiteKind};
 use approx_ops::{Excursions, RangeRecorder, RangeStats};
 use candle_core::{DType, Device, DeviceLocation, Tensor};
@@ -317,8 +317,8 @@ impl Job<'_> {
             return Ok(());
         }
         let count = self.ranges()?[0].len();
-        let (height, width) = self.images.size();
-        let images = Tensor::zeros((count, CHANNELS, height, width), DType::F32, &self.device)?;
+        let [channels, height, width] = self.images.shape();
+        let images = Tensor::zeros((count, channels, height, width), DType::F32, &self.device)?;
         let batch = Batch { images: Some(images), labels: Vec::new(), skipped: Vec::new() };
         self.run(network, &batch, Instant::now()).map(drop)
     }

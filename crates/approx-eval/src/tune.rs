@@ -233,7 +233,7 @@ fn sensitivities(
     let images = First::new(job.images, goal.sensitivity_images);
     let job = Job {
         images: &images,
-        normalization: job.normalization,
+        normalization: job.normalization.clone(),
         batch_size: job.batch_size,
         device: job.device.clone(),
     };

@@ -92,12 +92,12 @@ fn minimax(bounds: Bounds) -> ActivationPolicy {
 fn images(colours: &[[u8; 3]]) -> ImageSet {
     let pixels = colours.iter().flatten().flat_map(|&value| [value; 4]).collect();
     let labels = (0..colours.len()).map(|i| (i % 2) as u16).collect();
-    ImageSet::new(pixels, labels, (2, 2), 2)
+    ImageSet::new(pixels, labels, [3, 2, 2], 2)
 }
 
 /// Pixels are numbers from 0 to 255 for the network.
 fn job(images: &ImageSet, batch_size: usize) -> Job<'_> {
-    let normalization = Normalization { mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+    let normalization = Normalization::new(vec![0.0; 3], vec![1.0 / 255.0; 3]);
     Job { images, normalization, batch_size, device: Device::Cpu }
 }
 
@@ -486,8 +486,8 @@ impl ImageSource for Damaged {
         2
     }
 
-    fn size(&self) -> (usize, usize) {
-        (2, 2)
+    fn shape(&self) -> [usize; 3] {
+        [3, 2, 2]
     }
 
     fn load(&self, range: Range<usize>) -> approx_data::Result<RawBatch> {

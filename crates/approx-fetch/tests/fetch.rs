@@ -301,6 +301,42 @@ fn a_file_whose_digest_does_not_begin_as_its_name_says_is_refused() {
     assert_eq!(case.tree(), [""; 0]);
 }
 
+/// The committed entries, from the server in place of their own.
+#[test]
+fn mnist_and_fashion_mnist_are_fetched_file_by_file_and_held_against_their_digests() {
+    let committed = include_str!("../manifest.toml");
+    let own = [
+        "https://ossci-datasets.s3.amazonaws.com",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    ];
+    for (name, path) in [("mnist", "/mnist"), ("fashion-mnist", "")] {
+        let (case, server) = (Case::new(), Server::start());
+        let here = own.iter().fold(committed.to_owned(), |text, own| text.replace(own, &server.url("")));
+        let files = ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"];
+        for file in files {
+            server.put(&format!("{path}/{file}"), Route::new(file));
+        }
+        // Some other files have come.
+        let fetcher = |text: &str| case.fetcher().with_manifest(approx_fetch::Manifest::parse(text).unwrap());
+        let error = fetcher(&here).fetch(name, Some(&["test"]), &mut ()).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} has the wrong MD5: expected ", files[0])), "{error}");
+        assert_eq!(case.tree(), [""; 0]);
+        // With the digests of these, they are the right ones.
+        let lines = here.lines().map(|line| match files.iter().find(|file| line.contains(**file)) {
+            Some(file) => {
+                let (start, _) = line.split_once("md5:").unwrap();
+                format!("{start}md5:{}\" }},", support::hex::<md5::Md5>(file.as_bytes()))
+            }
+            None => line.to_owned(),
+        });
+        let fetcher = fetcher(&lines.collect::<Vec<_>>().join("\n"));
+        fetcher.fetch(name, Some(&["test"]), &mut ()).unwrap();
+        assert_eq!(case.tree(), files.map(|file| format!("datasets/{name}/{file}")));
+        assert!(fetcher.missing(name, Some(&["test"])).unwrap().is_empty());
+        assert_eq!(fetcher.missing(name, Some(&["train"])).unwrap().len(), 2);
+    }
+}
+
 #[test]
 fn one_unpacked_member_in_a_mirror_is_enough_for_itself() {
     let case = Case::new();

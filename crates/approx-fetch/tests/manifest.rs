@@ -56,6 +56,25 @@ fn the_committed_manifest_has_two_sources_of_cifar100() {
 }
 
 #[test]
+fn the_committed_manifest_has_the_files_of_mnist_and_fashion_mnist() {
+    let manifest = Manifest::committed();
+    for (name, source) in [("mnist", "ossci"), ("fashion-mnist", "zalando")] {
+        let data = manifest.artifact(name).unwrap();
+        assert_eq!(data.keys(), ["train", "test"]);
+        let [Source::Files(files)] = &data.sources[..] else { panic!("{data:?}") };
+        assert_eq!((files.name.as_str(), &files.destination), (source, &format!("datasets/{name}")));
+        let names = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"];
+        assert_eq!(files.entries.len(), names.len());
+        for (entry, file) in files.entries.iter().zip(names) {
+            assert_eq!(entry.path, format!("{file}-ubyte.gz"));
+            assert!(entry.url.as_ref().unwrap().ends_with(&format!("/{}", entry.path)));
+            assert_eq!(entry.key.as_deref(), Some(if file.starts_with("train") { "train" } else { "test" }));
+            assert!(entry.checksum.as_ref().unwrap().to_string().starts_with("md5:"));
+        }
+    }
+}
+
+#[test]
 fn the_committed_manifest_has_the_networks_of_torchvision_and_timm() {
     let manifest = Manifest::committed();
     let params = manifest.artifact("imagenet-params").unwrap();
@@ -108,10 +127,11 @@ fn the_committed_manifest_has_the_gated_validation_images() {
 
 #[test]
 fn unknown_artifacts_are_answered_with_the_known_ones() {
-    let error = Manifest::committed().artifact("mnist").unwrap_err();
+    let error = Manifest::committed().artifact("emnist").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no artifact 'mnist'; known are: cifar10-params, cifar10, cifar100, imagenet-params, imagenet"
+        "there is no artifact 'emnist'; known are: cifar10-params, cifar10, cifar100, mnist, fashion-mnist, \
+         imagenet-params, imagenet"
     );
 }
 

@@ -1,9 +1,9 @@
 //! Random weights to train from, by the rules of Lee et al.'s code.
 //!
-//! | tensor | ResNet | VGG |
+//! | tensor | ResNet, LeNet-5 | VGG |
 //! |---|---|---|
 //! | convolution's weight | N(0, sqrt(2 / fan_in)) | N(0, sqrt(2 / (k · k · outputs))) |
-//! | convolution's bias | – | 0 |
+//! | convolution's bias | 0 | 0 |
 //! | linear weight | N(0, sqrt(2 / fan_in)) | U(±1 / sqrt(fan_in)) |
 //! | linear bias | U(±1 / sqrt(fan_in)) | the same |
 //! | batch norm's weight and running variance | 1 | 1 |
@@ -179,8 +179,8 @@ mod tests {
     }
 
     #[test]
-    fn every_backbone_of_cifar10_can_be_built_from_random_weights() {
-        for backbone in Backbone::all("cifar10") {
+    fn every_backbone_that_is_trained_can_be_built_from_random_weights() {
+        for backbone in ["cifar10", "mnist", "fashion-mnist"].into_iter().flat_map(Backbone::all) {
             let weights = initial_weights(backbone, 7).unwrap();
             let graph = backbone.graph().unwrap();
             Network::build(graph, &weights, &ActivationPolicy::exact()).unwrap();

@@ -6,7 +6,9 @@ use approx_models::ops::window::Padding;
 use approx_models::ops::{
     Activation, AvgPool, BatchNorm, Concat, Conv, Linear, Op, Pad, Pool, Reshape, Slice, Transpose,
 };
-use approx_models::{ActivationPolicy, Composition, Graph, GraphBuilder, Network, RunOptions, Weights};
+use approx_models::{
+    ActivationPolicy, Backbone, Composition, Graph, GraphBuilder, Network, RunOptions, Weights,
+};
 use candle_core::{Device, Tensor};
 use cnn_graph::reference::Reference;
 use minimax_coeffs::Alpha;
@@ -194,21 +196,34 @@ fn network(graph: &Graph) -> Network {
 #[test]
 fn every_operation_gives_what_its_definition_says() {
     for (name, graph) in rows() {
-        let (values, images) = images(&graph);
-        let ys = network(&graph).forward(&images).unwrap();
-        assert_eq!(ys.dims()[1..], *graph.output_shape().dims(), "{name}");
-        let actual: Vec<f32> = ys.flatten_all().unwrap().to_vec1().unwrap();
-        let reference = Reference::new(&graph, |param| hashed(&param.name, &param.shape));
-        let expected: Vec<f64> = values
-            .chunks(graph.input_shape().elements())
-            .flat_map(|image| reference.run(&image.iter().copied().map(f64::from).collect::<Vec<_>>()))
-            .collect();
-        assert_eq!(actual.len(), expected.len(), "{name}");
-        let largest = expected.iter().fold(0f64, |max, x| max.max(x.abs()));
-        let worst = actual.iter().zip(&expected).fold(0f64, |max, (a, e)| max.max((f64::from(*a) - e).abs()));
-        // What convolutions promise (`PackedConv2d`).
-        assert!(worst < 1e-5 * largest, "{name}: off by {worst:e} of {largest}");
+        assert_agrees(name, &graph);
     }
+}
+
+/// The backbones that no code of other authors is there for.
+#[test]
+fn lenet5_gives_what_its_definition_says() {
+    for dataset in ["mnist", "fashion-mnist"] {
+        let graph = Backbone::find(dataset, "lenet5").unwrap().graph().unwrap();
+        assert_agrees(dataset, &graph);
+    }
+}
+
+fn assert_agrees(name: &str, graph: &Graph) {
+    let (values, images) = images(graph);
+    let ys = network(graph).forward(&images).unwrap();
+    assert_eq!(ys.dims()[1..], *graph.output_shape().dims(), "{name}");
+    let actual: Vec<f32> = ys.flatten_all().unwrap().to_vec1().unwrap();
+    let reference = Reference::new(graph, |param| hashed(&param.name, &param.shape));
+    let expected: Vec<f64> = values
+        .chunks(graph.input_shape().elements())
+        .flat_map(|image| reference.run(&image.iter().copied().map(f64::from).collect::<Vec<_>>()))
+        .collect();
+    assert_eq!(actual.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(0f64, |max, x| max.max(x.abs()));
+    let worst = actual.iter().zip(&expected).fold(0f64, |max, (a, e)| max.max((f64::from(*a) - e).abs()));
+    // What convolutions promise (`PackedConv2d`).
+    assert!(worst < 1e-5 * largest, "{name}: off by {worst:e} of {largest}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every backbone against the original PyTorch code: names, shapes, exact and approximate logits, on each device.
+//! Every backbone against the original PyTorch code, or against NumPy where there is none: names, shapes, exact and approximate logits, on each device.
 
 mod common;
 #[path = "../../cnn-kernels/tests/devices/mod.rs"]
@@ -61,7 +61,8 @@ fn build(
 }
 
 fn all_backbones() -> impl Iterator<Item = &'static Backbone> {
-    ["cifar10", "imagenet"].into_iter().flat_map(Backbone::all)
+    // Fashion-MNIST's is MNIST's.
+    ["cifar10", "imagenet", "mnist"].into_iter().flat_map(Backbone::all)
 }
 
 fn hashed_weights(backbone: &Backbone) -> Weights {
@@ -123,7 +124,7 @@ fn compare(network: &Network, images: &Tensor, logits: &[Vec<Option<f64>>], argm
 
 #[test]
 fn every_backbone_agrees_with_the_original_code() {
-    assert_eq!(all_backbones().count(), 9 + 11);
+    assert_eq!(all_backbones().count(), 9 + 11 + 1);
     devices().iter().for_each(every_backbone_agrees_on);
 }
 

@@ -45,7 +45,11 @@ fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
 }
 
 fn images(count: usize, device: &Device) -> Tensor {
-    let shape = [count, 3, 32, 32];
+    images_of(count, [3, 32, 32], device)
+}
+
+fn images_of(count: usize, [channels, height, width]: [usize; 3], device: &Device) -> Tensor {
+    let shape = [count, channels, height, width];
     Tensor::from_vec(hashed("input", &shape), &shape, device).unwrap()
 }
 
@@ -128,7 +132,7 @@ fn a_step_changes_the_weights_on(device: &Device) {
 #[test]
 fn every_backbone_learns_a_batch_in_20_steps() {
     const LR: f64 = 3e-3;
-    for backbone in Backbone::all("cifar10") {
+    for backbone in ["cifar10", "mnist"].into_iter().flat_map(Backbone::all) {
         let weights = Weights::generate(Device::Cpu, hashed);
         let mut network = TrainableNetwork::build(
             backbone.graph().unwrap(),
@@ -138,7 +142,8 @@ fn every_backbone_learns_a_batch_in_20_steps() {
         )
         .unwrap();
         let mut sgd = Sgd::new(0.9, 5e-4, true);
-        let (images, labels) = (images(8, &Device::Cpu), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let images = images_of(8, backbone.image_shape(), &Device::Cpu);
+        let labels = [0, 1, 2, 3, 4, 5, 6, 7];
         let mut losses = Vec::new();
         for step in 0..20 {
             let options = StepOptions { dropout_seed: Some(step), ..StepOptions::default() };

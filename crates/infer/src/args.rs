@@ -70,8 +70,11 @@ fn with_file(command: clap::Command, argument: &str) -> clap::Command {
 /// Arguments of every command on a data set.
 const SHARED: [&str; 2] = ["params_name", "batch_inf"];
 
+/// LeNet-5, whose weights come from `train`.
+const LENET5: &[(&str, &str)] = &[("backbone", "lenet5"), ("backbones", "lenet5"), ("params_name", "mine")];
+
 /// Where a data set's defaults differ from CIFAR-10's.
-const DEFAULTS: [(&str, &[(&str, &str)]); 4] = [
+const DEFAULTS: [(&str, &[(&str, &str)]); 6] = [
     (
         "imagenet",
         &[
@@ -85,6 +88,8 @@ const DEFAULTS: [(&str, &[(&str, &str)]); 4] = [
         ],
     ),
     ("cifar100", &[("params_name", "mine")]),
+    ("mnist", LENET5),
+    ("fashion-mnist", LENET5),
     ("images", &[("params_name", "mine"), ("batch_inf", "64")]),
     ("onnx", &[("batch_inf", "64")]),
 ];
@@ -137,7 +142,7 @@ impl Command {
 /// A network, and what is to be made of it.
 #[derive(Debug, Args)]
 pub struct GraphArgs {
-    /// An ONNX file; or a data set (cifar10, imagenet) and one of its backbones
+    /// An ONNX file; or a data set (cifar10, mnist, fashion-mnist, imagenet) and one of its backbones
     #[arg(value_name = "MODEL.onnx|DATASET BACKBONE", required = true, num_args = 1..=2)]
     pub network: Vec<String>,
 
@@ -181,6 +186,10 @@ pub enum OnDataSet<A: Args> {
     Cifar10(A),
     /// Networks for CIFAR-100 with your own weights; images are fetched if they are missing
     Cifar100(A),
+    /// LeNet-5 for MNIST with weights of `train`; images are fetched if they are missing
+    Mnist(A),
+    /// LeNet-5 for Fashion-MNIST with weights of `train`; images are fetched if they are missing
+    FashionMnist(A),
     /// Networks for ImageNet; weights are fetched if they are missing
     #[command(name = "imagenet")]
     ImageNet(WithPictures<A>),
@@ -223,6 +232,10 @@ pub enum ImagesOf {
     Cifar10,
     /// CIFAR-100
     Cifar100,
+    /// MNIST
+    Mnist,
+    /// Fashion-MNIST
+    FashionMnist,
     /// ImageNet
     #[value(name = "imagenet")]
     ImageNet,
@@ -243,7 +256,7 @@ pub trait DataArgs: Args {
 impl<A: DataArgs> OnDataSet<A> {
     pub fn args(&self) -> &A {
         match self {
-            Self::Cifar10(args) | Self::Cifar100(args) => args,
+            Self::Cifar10(args) | Self::Cifar100(args) | Self::Mnist(args) | Self::FashionMnist(args) => args,
             Self::ImageNet(with) | Self::Images(with) => &with.args,
             Self::Onnx(with) => &with.args,
         }
@@ -254,6 +267,8 @@ impl<A: DataArgs> OnDataSet<A> {
         let (dataset, pictures) = match self {
             Self::Cifar10(_) => (DataSet::Cifar10, None),
             Self::Cifar100(_) => (DataSet::Cifar100, None),
+            Self::Mnist(_) => (DataSet::Mnist, None),
+            Self::FashionMnist(_) => (DataSet::FashionMnist, None),
             Self::ImageNet(with) => (DataSet::ImageNet, Some(&with.pictures)),
             Self::Images(with) => (DataSet::Images, Some(&with.pictures)),
             Self::Onnx(with) => (with.data.into(), Some(&with.pictures)),
@@ -303,6 +318,8 @@ impl From<ImagesOf> for DataSet {
             ImagesOf::Images => Self::Images,
             ImagesOf::Cifar10 => Self::Cifar10,
             ImagesOf::Cifar100 => Self::Cifar100,
+            ImagesOf::Mnist => Self::Mnist,
+            ImagesOf::FashionMnist => Self::FashionMnist,
             ImagesOf::ImageNet => Self::ImageNet,
             ImagesOf::Demo => Self::Demo,
         }
@@ -397,7 +414,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "N", value_parser = classes)]
     pub classes: Option<NonZeroUsize>,
 
-    /// Mean of red, green and blue on the scale 0 to 1, or one number for all [default: the data set's]
+    /// Mean of each channel on the scale 0 to 1, such as R,G,B, or one number for all [default: the data set's]
     #[arg(long, value_name = "R,G,B", value_parser = mean, requires = "std", allow_negative_numbers = true)]
     pub mean: Option<Channels>,
 
@@ -809,17 +826,27 @@ fn classes(text: &str) -> Result<NonZeroUsize, String> {
     }
 }
 
-/// A number for each of red, green and blue.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Channels(pub [f32; 3]);
+/// A number for each channel, or one for all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Channels(Vec<f32>);
+
+impl Channels {
+    /// The number of each of so many channels.
+    pub fn of_each(&self, channels: usize) -> anyhow::Result<Vec<f32>> {
+        match self.0[..] {
+            [all] => Ok(vec![all; channels]),
+            ref each if each.len() == channels => Ok(each.to_vec()),
+            ref each => anyhow::bail!("{} numbers, but the images have {channels} channel(s)", each.len()),
+        }
+    }
+}
 
 fn channels(text: &str) -> Result<Channels, String> {
     let numbers = text.split(',').map(|number| number.trim().parse::<f32>());
     let numbers = numbers.collect::<Result<Vec<_>, _>>().map_err(|_| "not numbers, as 0.5,0.5,0.5")?;
-    match numbers[..] {
-        [all] => Ok(Channels([all; 3])),
-        [red, green, blue] => Ok(Channels([red, green, blue])),
-        _ => Err(format!("{} numbers, not one or three", numbers.len())),
+    match numbers.len() {
+        1 | 3 => Ok(Channels(numbers)),
+        count => Err(format!("{count} numbers, not one or three")),
     }
 }
 
@@ -873,6 +900,8 @@ mod tests {
             ("cifar10", "resnet20", [50.0, 50.0, 5.0], "ours", 128),
             ("imagenet", "resnet152", [100.0, 10.0, 10.0], "torchvision", 16),
             ("cifar100", "resnet20", [50.0, 50.0, 5.0], "mine", 128),
+            ("mnist", "lenet5", [50.0, 50.0, 5.0], "mine", 128),
+            ("fashion-mnist", "lenet5", [50.0, 50.0, 5.0], "mine", 128),
             ("images", "resnet20", [50.0, 50.0, 5.0], "mine", 64),
         ] {
             let cli = parse(&["infer", dataset]).unwrap();

@@ -68,7 +68,10 @@ impl Subject {
         match &args.network[..] {
             [dataset, backbone] => {
                 if Backbone::all(dataset).is_empty() {
-                    bail!("`{dataset}` has no backbones; cifar10 and imagenet have");
+                    bail!(
+                        "`{dataset}` has no backbones; there are some for {}",
+                        Backbone::DATASETS.join(", ")
+                    );
                 }
                 let mut backbone = *Backbone::find(dataset, backbone)?;
                 if let Some(size) = args.image_size {

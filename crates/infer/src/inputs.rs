@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use approx_cli::inputs::{images, load_weights, weights_file};
 use approx_data::{
-    CHANNELS, ImageNet, ImageSet, ImageSource, Normalization, OnCorrupt, Preprocess, Split, cifar10,
-    cifar100, demo, image_folder,
+    ImageNet, ImageSet, ImageSource, Normalization, OnCorrupt, Preprocess, Split, cifar10, cifar100, demo,
+    fashion_mnist, image_folder, mnist,
 };
 use approx_eval::Job;
 use approx_eval::report::WeightsIdentity;
@@ -25,6 +25,8 @@ const SMALL: usize = 65;
 pub enum DataSet {
     Cifar10,
     Cifar100,
+    Mnist,
+    FashionMnist,
     ImageNet,
     /// The user's own.
     Images,
@@ -99,15 +101,15 @@ impl OnnxNetwork {
         Weights::from_reader(device.clone(), origin, shapes, move |name| Ok(params.read(name)?))
     }
 
-    /// Height and width of the images that it takes.
+    /// Whether the network is for these images.
     ///
     /// # Errors
-    /// If it takes no images of three channels, or other classes than those of the images.
+    /// If it takes images of another shape, or tells other classes apart than those of the images.
     fn check(&self, images: &dyn ImageSource, classes: Option<NonZeroUsize>) -> Result<()> {
         let (name, input) = (&self.name, self.model.graph.input_shape());
-        let (height, width) = images.size();
-        if *input.dims() != [CHANNELS, height, width] {
-            bail!("{name} takes images of {input}, and these are of [{CHANNELS}, {height}, {width}]");
+        let shape = images.shape();
+        if *input.dims() != shape {
+            bail!("{name} takes images of {input}, and these are of {shape:?}");
         }
         let (output, needed) =
             (self.model.graph.output_shape(), classes.map_or(images.classes(), NonZeroUsize::get));
@@ -128,6 +130,8 @@ impl DataSet {
         match self {
             Self::Cifar10 => "cifar10",
             Self::Cifar100 => "cifar100",
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion-mnist",
             Self::ImageNet => "imagenet",
             Self::Images => "images",
             Self::Demo => "demo",
@@ -138,6 +142,8 @@ impl DataSet {
     fn families(self) -> &'static [&'static str] {
         match self {
             Self::Cifar10 | Self::Cifar100 | Self::Demo => &["cifar10"],
+            Self::Mnist => &["mnist"],
+            Self::FashionMnist => &["fashion-mnist"],
             Self::ImageNet => &["imagenet"],
             Self::Images => &["cifar10", "imagenet"],
         }
@@ -239,7 +245,7 @@ impl Selection<'_> {
         let family = self.family(networks)?;
         // What is not for anybody to fetch comes first.
         let (images, paths) = match self.dataset {
-            DataSet::Cifar10 | DataSet::Cifar100 => {
+            DataSet::Cifar10 | DataSet::Cifar100 | DataSet::Mnist | DataSet::FashionMnist => {
                 let paths = self.weights(networks)?;
                 (self.images(networks, family)?, paths)
             }
@@ -252,9 +258,9 @@ impl Selection<'_> {
         for (choice, path) in networks.iter().zip(paths) {
             let choice = match choice {
                 Choice::Backbone(backbone) => {
-                    self.check_image_size(backbone, images.size().0)?;
+                    let [_, height, width] = images.shape();
+                    self.check_image_size(backbone, height)?;
                     let backbone = classes.map_or(*backbone, |classes| backbone.with_classes(classes));
-                    let (height, width) = images.size();
                     Choice::Backbone(backbone.with_image_size([height, width]))
                 }
                 Choice::Onnx(network) => {
@@ -266,7 +272,7 @@ impl Selection<'_> {
         }
         Ok(Inputs {
             dataset: self.dataset.name(),
-            normalization: self.normalization(family),
+            normalization: self.normalization(family, images.shape()[0])?,
             networks: trained,
             images,
             batch_size: self.machine.batch_size(),
@@ -300,6 +306,8 @@ impl Selection<'_> {
         let load: fn(&Path, Split) -> approx_data::Result<ImageSet> = match self.dataset {
             DataSet::Cifar10 => |folder, split| cifar10::load(folder, split),
             DataSet::Cifar100 => |folder, split| cifar100::load(folder, split),
+            DataSet::Mnist => |folder, split| mnist::load(folder, split),
+            DataSet::FashionMnist => |folder, split| fashion_mnist::load(folder, split),
             DataSet::Demo => {
                 let images = demo::images().truncated(limit.unwrap_or(usize::MAX));
                 return Ok(Box::new(images));
@@ -355,21 +363,26 @@ impl Selection<'_> {
         Ok((preprocess, if pictures.skip_corrupt { OnCorrupt::Skip } else { OnCorrupt::Fail }))
     }
 
-    fn normalization(&self, family: &str) -> Normalization {
-        match (self.sources.mean, self.sources.std, self.dataset) {
-            (Some(mean), Some(std), _) => Normalization { mean: mean.0, std: std.0 },
-            (_, _, DataSet::Cifar100) => Normalization::CIFAR100,
+    fn normalization(&self, family: &str, channels: usize) -> Result<Normalization> {
+        if let (Some(mean), Some(std)) = (&self.sources.mean, &self.sources.std) {
+            let (mean, std) = (mean.of_each(channels), std.of_each(channels));
+            return Ok(Normalization::new(mean.context("--mean")?, std.context("--std")?));
+        }
+        Ok(match self.dataset {
+            DataSet::Cifar100 => Normalization::CIFAR100,
+            DataSet::Mnist => Normalization::MNIST,
+            DataSet::FashionMnist => Normalization::FASHION_MNIST,
             _ if family == "cifar10" => Normalization::CIFAR10,
             _ => Normalization::IMAGENET,
-        }
+        })
     }
 
     /// How many classes the networks are for, if not the number of the data set that they come from.
     fn classes(&self, images: &dyn ImageSource) -> Result<Option<NonZeroUsize>> {
         let classes = match (self.sources.classes, self.dataset) {
-            (None, DataSet::Cifar10 | DataSet::ImageNet | DataSet::Demo) => None,
+            (Some(classes), _) => Some(classes),
             (None, DataSet::Cifar100 | DataSet::Images) => NonZeroUsize::new(images.classes()),
-            (classes, _) => classes,
+            (None, _) => None,
         };
         if let Some(classes) = classes.filter(|classes| classes.get() < images.classes()) {
             let hint = match self.dataset {
@@ -420,7 +433,7 @@ impl Inputs {
     pub fn job(&self) -> Job<'_> {
         Job {
             images: &*self.images,
-            normalization: self.normalization,
+            normalization: self.normalization.clone(),
             batch_size: self.batch_size,
             device: self.device.clone(),
         }

@@ -18,7 +18,7 @@ const BATCH: usize = 128;
 /// Loss and accuracy over all `images`, on the network's device; `None` if it was to stop before the end.
 pub fn evaluate(
     network: &Network,
-    images: &ImageSet,
+    (images, normalization): (&ImageSet, &Normalization),
     device: &Device,
     stop: &AtomicBool,
     progress: &Progress,
@@ -26,7 +26,7 @@ pub fn evaluate(
     let (mut loss, mut correct, mut out_of_range) = (0.0, 0_usize, 0);
     let mut stopped = false;
     progress.test_started(images.len());
-    prefetch(images, &images.batches(BATCH), &Normalization::CIFAR10, device, |_, batch| {
+    prefetch(images, &images.batches(BATCH), normalization, device, |_, batch| {
         let Some(input) = &batch.images else { return Ok(ControlFlow::Continue(())) };
         let logits = network.forward(input)?;
         let logits = Logits::new(logits.flatten_all()?.to_vec1()?, logits.dim(1)?);

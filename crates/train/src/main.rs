@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `args` | the command line |
+//! | `dataset` | what networks are trained for |
 //! | `recipe` | every number that decides what comes out; the learning rate |
 //! | `setup` | checks and loads what a run needs |
 //! | `run` | the loop |
@@ -14,6 +15,7 @@
 
 mod args;
 mod checkpoint;
+mod dataset;
 mod evaluate;
 mod files;
 mod history;

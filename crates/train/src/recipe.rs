@@ -10,9 +10,14 @@ use minimax_coeffs::Alpha;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::dataset::DataSet;
+
 /// A training run but for its data and its files. Fields are named like their flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
+    /// Earlier checkpoints are all CIFAR-10's.
+    #[serde(default)]
+    pub dataset: DataSet,
     pub backbone: String,
     pub seed: u64,
     pub epochs: usize,
@@ -65,8 +70,10 @@ pub enum Preset {
 
 impl Preset {
     /// This preset's recipe.
-    pub fn recipe(self, backbone: &str) -> Recipe {
+    pub fn recipe(self, dataset: DataSet, backbone: &str) -> Recipe {
+        let Augmentation { crop_padding, flip } = dataset.augmentation();
         let reference = Recipe {
+            dataset,
             backbone: backbone.to_owned(),
             seed: 1,
             epochs: 200,
@@ -80,8 +87,8 @@ impl Preset {
             nesterov: true,
             weight_decay: 5e-3,
             shuffle: true,
-            crop_padding: Augmentation::REFERENCE.crop_padding,
-            flip: Augmentation::REFERENCE.flip,
+            crop_padding,
+            flip,
             dropout: true,
             limit: None,
             limit_test: None,
@@ -92,9 +99,13 @@ impl Preset {
         };
         match self {
             Self::Reference => reference,
-            Self::Fast => {
-                Recipe { epochs: 8, schedule: Schedule::OneCycle, lr: 0.1, weight_decay: 5e-4, ..reference }
-            }
+            Self::Fast => Recipe {
+                epochs: 8,
+                schedule: Schedule::OneCycle,
+                lr: dataset.fast_lr(),
+                weight_decay: 5e-4,
+                ..reference
+            },
         }
     }
 }
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn steps_are_pytorchs_multi_step_lr() {
-        let recipe = Preset::Reference.recipe("resnet20");
+        let recipe = Preset::Reference.recipe(DataSet::Cifar10, "resnet20");
         for (epoch, expected) in [(0, 1e-3), (99, 1e-3), (100, 1e-4), (149, 1e-4), (150, 1e-5), (199, 1e-5)] {
             let lr = recipe.learning_rate(epoch, 17, 391);
             assert!((lr / expected - 1.0).abs() < 1e-12, "{epoch}: {lr}");
@@ -236,7 +247,8 @@ mod tests {
 
     #[test]
     fn one_cycle_rises_to_the_largest_rate_and_falls_to_nothing() {
-        let recipe = Recipe { epochs: 10, warm_up: 0.3, lr: 0.5, ..Preset::Fast.recipe("resnet20") };
+        let recipe =
+            Recipe { epochs: 10, warm_up: 0.3, lr: 0.5, ..Preset::Fast.recipe(DataSet::Cifar10, "resnet20") };
         let rates: Vec<f64> =
             (0..1000).map(|step| recipe.learning_rate(step / 100, step % 100, 100)).collect();
         assert!(rates[..300].windows(2).all(|pair| pair[0] < pair[1]));
@@ -254,7 +266,7 @@ mod tests {
 
     #[test]
     fn differences_name_the_flags_and_both_values() {
-        let old = Preset::Reference.recipe("resnet20");
+        let old = Preset::Reference.recipe(DataSet::Cifar10, "resnet20");
         let approx = Approximation { alpha: Alpha::MIN, b_relu: 20.0, b_max: 5.5 };
         let new = Recipe { lr: 0.1, milestones: vec![3], epochs: 9, approx: Some(approx), ..old.clone() };
         assert_eq!(
@@ -265,7 +277,7 @@ mod tests {
                 "--milestones 3 (the checkpoint has 100,150)",
             ]
         );
-        let one_cycle = Preset::Fast.recipe("resnet20");
+        let one_cycle = Preset::Fast.recipe(DataSet::Cifar10, "resnet20");
         let longer = Recipe { epochs: 9, ..one_cycle.clone() };
         assert_eq!(longer.differences(&one_cycle), ["--epochs 9 (the checkpoint has 8)"]);
     }

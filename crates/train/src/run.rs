@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use approx_data::random::stream;
-use approx_data::{Epoch, ImageSet, ImageSource, Normalization, prefetch};
+use approx_data::{Epoch, ImageSet, ImageSource, prefetch};
 use approx_models::{ActivationPolicy, Backbone, Network, Sgd, StepOptions, TrainableNetwork, Weights};
 use candle_core::Device;
 use rand::RngCore;
@@ -101,7 +101,8 @@ impl<'a> Training<'a> {
         let batches = epoch.batches(recipe.batch_size);
         let rest = &batches[position.batch..];
         self.progress.epoch_started(position, recipe.epochs, epoch.len());
-        prefetch(&epoch, rest, &Normalization::CIFAR10, &self.device, |_, batch| {
+        let normalization = recipe.dataset.normalization();
+        prefetch(&epoch, rest, &normalization, &self.device, |_, batch| {
             let input = batch.images.ok_or_else(|| anyhow!("a batch without images"))?;
             let lr = recipe.learning_rate(position.epoch, position.batch, batches.len());
             let dropout = || stream(recipe.seed, "dropout", position.epoch, position.batch).next_u64();
@@ -154,7 +155,7 @@ impl<'a> Training<'a> {
         }
         write(&self.files.last())?;
         atomic_file::write(&self.files.history(), history::to_csv(history).as_bytes())?;
-        let title = format!("{} on CIFAR-10", recipe.backbone);
+        let title = format!("{} on {}", recipe.backbone, recipe.dataset.title());
         atomic_file::write(&self.files.plot(), plot::svg(&title, history)?.as_bytes())?;
         // Last: until it is written, the run goes on from the one before and writes the same files again.
         self.save()?;
@@ -167,7 +168,9 @@ impl<'a> Training<'a> {
         let weights = Weights::from_tensors(tensors, &self.device, "the weights in training".to_owned())?;
         let mut network = Network::build(self.backbone.graph()?, &weights, &ActivationPolicy::exact())?;
         network.set_policy(&self.header.recipe.policy(), &Recipe::OPTIONS)?;
-        let test = evaluate(&network, &self.images.test, &self.device, self.stop, self.progress);
+        let normalization = self.header.recipe.dataset.normalization();
+        let data = (&self.images.test, &normalization);
+        let test = evaluate(&network, data, &self.device, self.stop, self.progress);
         test.map_err(|error| anyhow!("{error}; {}", self.last_good()))
     }
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use approx_cli::inputs::{EXTENSIONS, images, load_weights, weights_file};
-use approx_data::cifar10;
 use approx_data::{ImageSet, Split};
 use approx_eval::PolicyFile;
 use approx_models::{Backbone, Weights, initial_weights};
@@ -28,8 +27,8 @@ pub struct Setup {
 
 /// Checks and loads everything.
 pub fn prepare(args: &Cli) -> Result<Setup> {
-    let backbone = Backbone::find("cifar10", &args.backbone)?;
-    let files = Files::new(&args.output, backbone.name(), name(args)?);
+    let backbone = Backbone::find(args.dataset.name(), args.backbone())?;
+    let files = Files::new(&args.output(), backbone.name(), name(args)?);
     let earlier = match args.resume {
         true => Some(
             Checkpoint::read(&files.checkpoint()).context("there is nothing that --resume can go on with")?,
@@ -103,7 +102,7 @@ fn recipe(args: &Cli, backbone: &Backbone, earlier: Option<&Checkpoint>) -> Resu
         Recipe { policy: policy.or_else(|| recipe.policy.clone()), ..recipe }
     };
     let Some(Checkpoint { header, .. }) = earlier else {
-        return checked(with_policy(&Preset::Reference.recipe(backbone.name())));
+        return checked(with_policy(&Preset::Reference.recipe(args.dataset, backbone.name())));
     };
     let recipe = with_policy(&header.recipe);
     let differences = recipe.differences(&header.recipe);
@@ -143,8 +142,8 @@ fn is_file(init: &str) -> bool {
 /// A part of the data set, fetched if it should be in the default folder and is not.
 fn load(args: &Cli, folder: Option<&Path>, split: Split, limit: Option<usize>) -> Result<ImageSet> {
     let part = if split == Split::Train { "train" } else { "test" };
-    let load = |folder: &Path| cifar10::load(folder, split);
-    let images = images(folder, "cifar10", part, args.data.from.as_ref(), load)?;
+    let load = |folder: &Path| args.dataset.load(folder, split);
+    let images = images(folder, args.dataset.name(), part, args.data.from.as_ref(), load)?;
     if images.is_empty() {
         bail!("the data set has no {part} images");
     }

@@ -44,6 +44,7 @@ mod tests {
         assert_eq!(sites("imagenet", "inception_v3"), 5 + 2 + 3 * 3 + 3 + 4 * 5 + 4 + 2 * 3);
         assert_eq!(sites("imagenet", "resnet50"), 1 + 1 + 16 * 3);
         assert_eq!(sites("cifar10", "vgg16bn"), 13 + 5 + 2);
+        assert_eq!(sites("mnist", "lenet5"), 2 + 2 + 2);
     }
 
     #[test]

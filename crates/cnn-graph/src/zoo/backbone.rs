@@ -7,6 +7,7 @@ use crate::error::{GraphError, Result};
 use crate::graph::Graph;
 use crate::zoo::googlenet::googlenet;
 use crate::zoo::inception::inception_v3;
+use crate::zoo::lenet::lenet5;
 use crate::zoo::resnet::{self, BlockKind};
 use crate::zoo::vgg::{self, Layer, VGG11, VGG13, VGG16, VGG19};
 
@@ -39,6 +40,7 @@ enum Architecture {
     Vgg { layers: &'static [Layer] },
     GoogLeNet,
     InceptionV3,
+    LeNet5,
 }
 
 use Architecture as A;
@@ -71,6 +73,14 @@ const IMAGENET: [Backbone; 11] = [
     imagenet("inception_v3", A::InceptionV3),
 ];
 
+/// For MNIST, and for Fashion-MNIST, whose images are alike.
+const MNIST: [Backbone; 1] = [mnist("mnist")];
+const FASHION_MNIST: [Backbone; 1] = [mnist("fashion-mnist")];
+
+const fn mnist(dataset: &'static str) -> Backbone {
+    Backbone { dataset, name: "lenet5", architecture: A::LeNet5, classes: 10, input: [1, 28, 28] }
+}
+
 const fn imagenet(name: &'static str, architecture: Architecture) -> Backbone {
     Backbone { dataset: "imagenet", name, architecture, classes: 1000, input: [3, 224, 224] }
 }
@@ -80,11 +90,16 @@ const fn cifar10(name: &'static str, architecture: Architecture) -> Backbone {
 }
 
 impl Backbone {
+    /// The data sets that there are backbones for.
+    pub const DATASETS: [&str; 4] = ["cifar10", "imagenet", "mnist", "fashion-mnist"];
+
     /// All backbones for `dataset`; none if the data set is unknown.
     pub fn all(dataset: &str) -> &'static [Backbone] {
         match dataset {
             "cifar10" => &CIFAR10,
+            "fashion-mnist" => &FASHION_MNIST,
             "imagenet" => &IMAGENET,
+            "mnist" => &MNIST,
             _ => &[],
         }
     }
@@ -112,6 +127,11 @@ impl Backbone {
         self.name
     }
 
+    /// Channels, height and width of the images that it takes.
+    pub fn image_shape(&self) -> [usize; 3] {
+        self.input
+    }
+
     /// How many classes it tells apart.
     pub fn classes(&self) -> usize {
         self.classes
@@ -123,8 +143,8 @@ impl Backbone {
         Self { classes: classes.get(), ..self }
     }
 
-    /// The same for images of another height and width. The weights stay the same: networks end in an average over the
-    /// whole image.
+    /// The same for images of another height and width. The weights stay the same where the network ends in an average over
+    /// the whole image: LeNet-5 does not.
     #[must_use]
     pub fn with_image_size(self, [height, width]: [usize; 2]) -> Self {
         Self { input: [self.input[0], height, width], ..self }
@@ -150,7 +170,37 @@ impl Backbone {
             A::Vgg { layers } => vgg::imagenet(b_ref, layers, classes),
             A::GoogLeNet => googlenet(b_ref, classes),
             A::InceptionV3 => inception_v3(b_ref, classes),
+            A::LeNet5 => lenet5(b_ref, classes),
         };
         b.finish(logits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backbones_are_found_by_data_set_and_name() {
+        let all: Vec<&Backbone> = Backbone::DATASETS.into_iter().flat_map(Backbone::all).collect();
+        assert_eq!(all.len(), 9 + 11 + 1 + 1);
+        for backbone in all {
+            assert_eq!(Backbone::find(backbone.dataset(), backbone.name()).unwrap(), backbone);
+        }
+        let error = Backbone::find("mnist", "lenet").unwrap_err().to_string();
+        assert_eq!(error, "unknown backbone `lenet` for mnist; known: lenet5");
+        assert!(Backbone::all("emnist").is_empty());
+    }
+
+    #[test]
+    fn mnist_and_fashion_mnist_have_the_same_network() {
+        let [mnist, fashion] =
+            ["mnist", "fashion-mnist"].map(|dataset| Backbone::find(dataset, "lenet5").unwrap());
+        let graph = mnist.graph().unwrap();
+        assert_eq!(graph.nodes(), fashion.graph().unwrap().nodes());
+        assert_eq!((graph.input_shape().dims(), graph.output_shape().dims()), (&[1, 28, 28][..], &[10][..]));
+        // 12 pixels become 6, then 2, then 1.
+        assert_eq!(mnist.smallest_image(), 12);
+        assert_eq!(graph.parameters(), 156 + 2416 + 48_120 + 10_164 + 850);
     }
 }
