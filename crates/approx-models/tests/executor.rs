@@ -14,6 +14,10 @@ use cnn_graph::reference::Reference;
 use minimax_coeffs::Alpha;
 
 mod common;
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
+mod devices;
+
+use devices::devices;
 
 fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
     common::hashed(name, shape, "none")
@@ -182,14 +186,14 @@ fn rows() -> Vec<(&'static str, Graph)> {
     ]
 }
 
-fn images(graph: &Graph) -> (Vec<f32>, Tensor) {
+fn images(graph: &Graph, device: &Device) -> (Vec<f32>, Tensor) {
     let shape: Vec<usize> = [3].iter().chain(graph.input_shape().dims()).copied().collect();
     let values = hashed("input", &shape);
-    (values.clone(), Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    (values.clone(), Tensor::from_vec(values, shape, device).unwrap())
 }
 
-fn network(graph: &Graph) -> Network {
-    let weights = Weights::generate(Device::Cpu, hashed);
+fn network(graph: &Graph, device: &Device) -> Network {
+    let weights = Weights::generate(device.clone(), hashed);
     Network::build(graph.clone(), &weights, &ActivationPolicy::exact()).unwrap()
 }
 
@@ -210,8 +214,12 @@ fn lenet5_gives_what_its_definition_says() {
 }
 
 fn assert_agrees(name: &str, graph: &Graph) {
-    let (values, images) = images(graph);
-    let ys = network(graph).forward(&images).unwrap();
+    devices().iter().for_each(|device| assert_agrees_on(device, name, graph));
+}
+
+fn assert_agrees_on(device: &Device, name: &str, graph: &Graph) {
+    let (values, images) = images(graph, device);
+    let ys = network(graph, device).forward(&images).unwrap();
     assert_eq!(ys.dims()[1..], *graph.output_shape().dims(), "{name}");
     let actual: Vec<f32> = ys.flatten_all().unwrap().to_vec1().unwrap();
     let reference = Reference::new(graph, |param| hashed(&param.name, &param.shape));
@@ -223,7 +231,7 @@ fn assert_agrees(name: &str, graph: &Graph) {
     let largest = expected.iter().fold(0f64, |max, x| max.max(x.abs()));
     let worst = actual.iter().zip(&expected).fold(0f64, |max, (a, e)| max.max((f64::from(*a) - e).abs()));
     // What convolutions promise (`PackedConv2d`).
-    assert!(worst < 1e-5 * largest, "{name}: off by {worst:e} of {largest}");
+    assert!(worst < 1e-5 * largest, "{name} on {device:?}: off by {worst:e} of {largest}");
 }
 
 #[test]
@@ -243,8 +251,8 @@ fn watched_values_are_recorded_and_change_no_result() {
         let y = b.node("sum", cnn_graph::ops::Add, &[y, x]);
         b.relu("relu", y)
     });
-    let (values, images) = images(&graph);
-    let mut network = network(&graph);
+    let (values, images) = images(&graph, &Device::Cpu);
+    let mut network = network(&graph, &Device::Cpu);
     let before: Vec<f32> = network.forward(&images).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     network.watch(["bn", "sum", "input"]).unwrap();
     network.watched().for_each(|value| value.start_sketch());
@@ -278,6 +286,10 @@ fn watched_values_are_recorded_and_change_no_result() {
 
 #[test]
 fn approximated_functions_stay_within_two_to_minus_alpha_of_the_bound() {
+    devices().iter().for_each(approximated_functions_stay_within_on);
+}
+
+fn approximated_functions_stay_within_on(device: &Device) {
     let (alpha, bound) = (Alpha::new(12).unwrap(), 12.0);
     for (name, graph) in rows() {
         let Some(function) = graph.nodes().iter().find_map(|node| match node.op {
@@ -286,8 +298,8 @@ fn approximated_functions_stay_within_two_to_minus_alpha_of_the_bound() {
         }) else {
             continue;
         };
-        let (_, images) = images(&graph);
-        let mut network = network(&graph);
+        let (_, images) = images(&graph, device);
+        let mut network = network(&graph, device);
         let values = |ys: Tensor| ys.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let exact = values(network.forward(&images).unwrap());
         let policy = ActivationPolicy::minimax(alpha, bound, bound);
@@ -323,6 +335,6 @@ fn approximated_functions_stay_within_two_to_minus_alpha_of_the_bound() {
 fn a_batch_of_another_shape_is_an_error_with_both() {
     let graph = one(Conv::same(4, 3));
     let images = Tensor::zeros((2, 6, 9, 9), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let error = network(&graph).forward(&images).unwrap_err().to_string();
+    let error = network(&graph, &Device::Cpu).forward(&images).unwrap_err().to_string();
     assert_eq!(error, "the network takes images of shape [6, 9, 8], not a batch of shape [2, 6, 9, 9]");
 }

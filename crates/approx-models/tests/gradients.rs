@@ -8,6 +8,8 @@ use candle_core::{Device, Tensor};
 use minimax_coeffs::Alpha;
 
 mod common;
+#[path = "../../cnn-kernels/tests/devices/mod.rs"]
+mod devices;
 
 /// Two branches of all there is, joined twice.
 fn everything() -> Graph {
@@ -52,15 +54,19 @@ fn hashed(name: &str, shape: &[usize]) -> Vec<f32> {
     common::hashed(name, shape, "none")
 }
 
-fn images() -> Tensor {
+fn images(device: &Device) -> Tensor {
     let shape = [6, 3, 10, 10];
-    Tensor::from_vec(hashed("input", &shape), &shape, &Device::Cpu).unwrap()
+    Tensor::from_vec(hashed("input", &shape), &shape, device).unwrap()
 }
 
 const LABELS: [u16; 6] = [0, 1, 2, 3, 4, 0];
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
+    devices::devices().iter().for_each(gradients_are_the_slopes_on);
+}
+
+fn gradients_are_the_slopes_on(device: &Device) {
     let minimax = ActivationPolicy::minimax(Alpha::new(7).unwrap(), 12.0, 12.0);
     let options = StepOptions { dropout_seed: Some(3), range_penalty: 0.0 };
     for (policy, range_penalty) in
@@ -69,7 +75,7 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
         let options = StepOptions { range_penalty, ..options };
         // The loss where parameter `moved` is moved by `by` in the direction of other hashed values.
         let loss = |moved: String, by: f64| {
-            let weights = Weights::generate(Device::Cpu, move |name, shape| {
+            let weights = Weights::generate(device.clone(), move |name, shape| {
                 let mut values = hashed(name, shape);
                 if name == moved {
                     for (value, d) in values.iter_mut().zip(hashed(&format!("direction.{name}"), shape)) {
@@ -80,7 +86,7 @@ fn gradients_are_the_slopes_of_the_loss_in_every_parameter() {
             });
             let outside = RunOptions::EXACT_OUTSIDE;
             let mut network = TrainableNetwork::build(everything(), &weights, &policy, &outside).unwrap();
-            let (report, gradients) = network.gradients(&images(), &LABELS, options).unwrap();
+            let (report, gradients) = network.gradients(&images(device), &LABELS, options).unwrap();
             (f64::from(report.loss) + f64::from(report.penalty), gradients)
         };
         let (_, gradients) = loss(String::new(), 0.0);
