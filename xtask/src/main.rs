@@ -4,6 +4,8 @@
 //! and from where is in the manifest of the crate approx-fetch. Notes and progress go to standard error, the
 //! list of files to standard output. `cargo xtask coefficients` generates tables of minimax polynomials.
 
+#![forbid(unsafe_code)]
+
 mod coefficients;
 mod plot;
 

@@ -18,6 +18,8 @@
 //! }
 //! ```
 
+#![forbid(unsafe_code)]
+
 /// The system's allocator gives a large tensor's memory back whenever one is dropped, and takes it again, page by page,
 /// for the next, which takes a quarter of the time of training (docs/performance.md).
 #[global_allocator]

@@ -27,6 +27,8 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod augment;
 pub mod batches;
 #[cfg(feature = "candle-datasets")]

@@ -26,6 +26,8 @@
 //! # Ok::<(), approx_report::ReportError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod axis;
 pub mod boxes;
 pub mod data;

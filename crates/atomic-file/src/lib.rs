@@ -16,6 +16,8 @@
 //! A symbolic link stays a link, and the file that it points to is replaced. What is not a regular file, such as a pipe
 //! or `/dev/stdout`, has no contents that could be replaced, and is written to directly.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -27,6 +27,8 @@
 //! # Ok::<(), cnn_graph::GraphError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod builder;
 pub mod error;
 pub mod graph;

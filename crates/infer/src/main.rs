@@ -15,6 +15,8 @@
 //! | `display` | results as text |
 //! | `progress` | bars on a terminal, lines elsewhere |
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod calibrate;
 mod demo;

@@ -28,6 +28,41 @@ pub struct CompositeSign {
     adapted: OnceLock<Option<AdaptedSign>>,
 }
 
+/// Why polynomials are no composition.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum CompositeError {
+    /// There is none.
+    #[error("a composition needs at least one component")]
+    Empty,
+    /// More than anybody needs.
+    #[error("{found} components are more than {}", CompositeSign::MOST_COMPONENTS)]
+    TooMany {
+        /// How many there are.
+        found: usize,
+    },
+    /// The cost of such a polynomial is not known.
+    #[error(
+        "component {component} has degree {degree}, but only odd ones up to {} are supported",
+        Cost::MAX_DEGREE
+    )]
+    Degree {
+        /// 1-based.
+        component: usize,
+        /// Of the component.
+        degree: usize,
+    },
+    /// Nothing can be computed with such values.
+    #[error("component {component} reaches {largest:e} where its argument is at most {radius:e}")]
+    Values {
+        /// 1-based.
+        component: usize,
+        /// The largest argument.
+        radius: f64,
+        /// The largest value.
+        largest: f64,
+    },
+}
+
 /// All else follows from the components, but for the margin, which is about them.
 impl PartialEq for CompositeSign {
     fn eq(&self, other: &Self) -> bool {
@@ -49,18 +84,36 @@ impl CompositeSign {
         &ALL[usize::from(alpha.bits() - Alpha::MIN.bits())]
     }
 
-    /// The composition of `components`, the first one applied first. `None` if there is no component, or one
-    /// of a degree whose cost is unknown ([`Cost::of_odd_polynomial`]).
-    pub fn new(components: Vec<OddPolynomial>) -> Option<Self> {
-        let costs: Option<Vec<Cost>> = components.iter().map(OddPolynomial::cost).collect();
-        let cost = costs?.into_iter().reduce(|a, b| a + b)?;
+    /// How many components a composition can have. The published ones have up to three.
+    pub const MOST_COMPONENTS: usize = 32;
+
+    /// The composition of `components`, the first one applied first.
+    ///
+    /// # Errors
+    /// [`CompositeError`]: no component or too many, one of a degree whose cost is not known, or one whose values on
+    /// what it may see are all 0 or too large for float64.
+    pub fn new(components: Vec<OddPolynomial>) -> Result<Self, CompositeError> {
+        if components.len() > Self::MOST_COMPONENTS {
+            return Err(CompositeError::TooMany { found: components.len() });
+        }
+        let mut cost = None;
+        for (index, polynomial) in components.iter().enumerate() {
+            let (component, degree) = (index + 1, polynomial.degree());
+            let own = polynomial.cost().ok_or(CompositeError::Degree { component, degree })?;
+            cost = Some(cost.map_or(own, |cost| cost + own));
+        }
+        let cost = cost.ok_or(CompositeError::Empty)?;
         let mut input_radii = Vec::with_capacity(components.len());
         let mut radius = 1.0;
-        for component in &components {
+        for (index, polynomial) in components.iter().enumerate() {
             input_radii.push(radius);
-            radius = component.max_abs_on(radius);
+            let largest = polynomial.max_abs_on(radius);
+            if !(f64::MIN_POSITIVE..=f64::MAX).contains(&largest) {
+                return Err(CompositeError::Values { component: index + 1, radius, largest });
+            }
+            radius = largest;
         }
-        Some(Self { components, input_radii, margin: 0.0, cost, adapted: OnceLock::new() })
+        Ok(Self { components, input_radii, margin: 0.0, cost, adapted: OnceLock::new() })
     }
 
     /// The same, known to be made for outputs of components that are off by up to `margin`.
@@ -163,6 +216,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_float64_cannot_compute_with_is_refused() {
+        let new = |components: &[&[f64]]| {
+            CompositeSign::new(components.iter().map(|c| OddPolynomial::new(c.to_vec())).collect())
+        };
+        assert_eq!(new(&[]).unwrap_err(), CompositeError::Empty);
+        assert_eq!(new(&[&[1.0][..]; 33]).unwrap_err(), CompositeError::TooMany { found: 33 });
+        assert!(new(&[&[1.0][..]; 32]).is_ok());
+        assert_eq!(new(&[&[1.0; 33]]).unwrap_err(), CompositeError::Degree { component: 1, degree: 65 });
+        for (components, component) in [
+            (&[&[0.0][..], &[1.0]][..], 1),
+            (&[&[1.0], &[1e308, 1e308]], 2),
+            (&[&[1e200], &[1.0, 1.0]], 2),
+            (&[&[1e308, 1e308, 1e308]], 1),
+        ] {
+            let error = new(components).map(|sign| sign.input_radii().to_vec());
+            assert!(
+                matches!(error, Err(CompositeError::Values { component: c, .. }) if c == component),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_digest_depends_on_the_coefficients_and_on_nothing_else() {
         let sign = |components: &[&[f64]]| {
             CompositeSign::new(components.iter().map(|c| OddPolynomial::new(c.to_vec())).collect()).unwrap()
@@ -171,7 +247,7 @@ mod tests {
         // By Python: hashlib.sha256(struct.pack("<Qdd", 2, 1.5, -0.5) + struct.pack("<Qd", 1, 1.0)).
         assert_eq!(digest, "b7fbdae2f2b9edbfed767a1116c5f8dee04020d13af5aedbb77335c2157eaacf");
         assert_eq!(sign(&[&[1.5, -0.5], &[1.0]]).with_margin(0.1).digest(), digest);
-        assert_eq!(sign(&[&[0.0]]).digest(), sign(&[&[-0.0]]).digest());
+        assert_eq!(sign(&[&[0.0, 1.0]]).digest(), sign(&[&[-0.0, 1.0]]).digest());
         for other in [&[&[1.0][..], &[1.5, -0.5]][..], &[&[1.5], &[-0.5, 1.0]], &[&[1.5, -0.5]]] {
             assert_ne!(sign(other).digest(), digest);
         }

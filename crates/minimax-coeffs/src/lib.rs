@@ -73,6 +73,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod activation;
 pub mod adapted;
 pub mod alpha;
@@ -112,7 +114,7 @@ pub mod target;
 pub use activation::ActivationFunction;
 pub use adapted::{AdaptedForm, AdaptedSign};
 pub use alpha::{Alpha, AlphaError};
-pub use composite::CompositeSign;
+pub use composite::{CompositeError, CompositeSign};
 pub use cost::Cost;
 pub use decimal::Decimal;
 #[cfg(feature = "generate")]

@@ -66,7 +66,8 @@ impl OddPolynomial {
         scaled_chebyshev(&self.power_basis(), &radius, &1.0)
     }
 
-    /// The largest `|p(x)|` for `|x| ≤ radius`, found on a dense grid and rounded up by 2^-20 of itself.
+    /// The largest `|p(x)|` for `|x| ≤ radius`, found on a dense grid and rounded up by 2^-20 of itself; NaN where float64
+    /// has no number for a value.
     pub fn max_abs_on(&self, radius: f64) -> f64 {
         const STEPS: u32 = 1 << 15;
         // Nodes cos(i π / 2n) crowd where a polynomial of high degree moves fastest: at the end point.
@@ -75,7 +76,10 @@ impl OddPolynomial {
                 let angle = std::f64::consts::FRAC_PI_2 * f64::from(i) / f64::from(STEPS);
                 self.eval(radius * angle.cos()).abs()
             })
-            .fold(0.0, f64::max);
+            .fold(
+                0.0,
+                |max: f64, value| if value.is_nan() || max.is_nan() { f64::NAN } else { max.max(value) },
+            );
         largest * (1.0 + (-20f64).exp2())
     }
 }

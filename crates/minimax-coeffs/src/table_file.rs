@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::composite::CompositeSign;
+use crate::composite::{CompositeError, CompositeSign};
 use crate::cost::Cost;
 use crate::decimal::Decimal;
 use crate::polynomial::OddPolynomial;
@@ -176,6 +176,9 @@ impl Record {
             let (degrees, components) = (self.degrees.len(), self.components.len());
             return Err(format!("{degrees} degrees, but {components} components"));
         }
+        if self.degrees.len() > CompositeSign::MOST_COMPONENTS {
+            return Err(CompositeError::TooMany { found: self.degrees.len() }.to_string());
+        }
         let polynomial = |(degree, component): (&usize, &ComponentRecord)| {
             let expected = degree.div_ceil(2);
             if degree.is_multiple_of(2) || component.power.len() != expected {
@@ -192,9 +195,7 @@ impl Record {
         };
         let polynomials: Vec<_> =
             self.degrees.iter().zip(&self.components).map(polynomial).collect::<Result<_, _>>()?;
-        let sign = CompositeSign::new(polynomials).map(|sign| sign.with_margin(self.eta));
-        sign.ok_or_else(|| {
-            format!("degrees {:?}: only odd ones up to {} are supported", self.degrees, Cost::MAX_DEGREE)
-        })
+        let sign = CompositeSign::new(polynomials).map_err(|error| error.to_string())?;
+        Ok(sign.with_margin(self.eta))
     }
 }

@@ -5,7 +5,7 @@
 //! constant term first.
 
 use crate::alpha::Alpha;
-use crate::composite::CompositeSign;
+use crate::composite::{CompositeError, CompositeSign};
 use crate::decimal::{Decimal, DecimalError};
 use crate::polynomial::OddPolynomial;
 
@@ -57,9 +57,9 @@ pub enum TableError {
         /// Its coefficient.
         value: f64,
     },
-    /// A degree whose cost is not known.
-    #[error("degrees {0:?}: only odd degrees up to 63 are supported")]
-    UnsupportedDegrees(Vec<usize>),
+    /// The polynomials are no composition.
+    #[error(transparent)]
+    Composite(#[from] CompositeError),
 }
 
 impl Table {
@@ -109,7 +109,7 @@ impl Table {
     /// The composition in float64, each coefficient rounded once.
     ///
     /// # Errors
-    /// [`TableError::NotOdd`] if an even coefficient is more than noise, [`TableError::UnsupportedDegrees`].
+    /// [`TableError::NotOdd`] if an even coefficient is more than noise, [`TableError::Composite`].
     pub fn composite(&self) -> Result<CompositeSign, TableError> {
         let mut polynomials = Vec::with_capacity(self.components.len());
         for (index, component) in self.components.iter().enumerate() {
@@ -121,8 +121,7 @@ impl Table {
             }
             polynomials.push(OddPolynomial::new(values.into_iter().skip(1).step_by(2).collect()));
         }
-        let degrees = polynomials.iter().map(OddPolynomial::degree).collect();
-        CompositeSign::new(polynomials).ok_or(TableError::UnsupportedDegrees(degrees))
+        Ok(CompositeSign::new(polynomials)?)
     }
 }
 
@@ -162,7 +161,10 @@ mod tests {
             ("degrees 3\n0\n1\nx\n2\n", "line 4: `x` is not a decimal number"),
             ("degrees 3\n0\n1\n0\n", "call for 4 coefficients, the table has 3"),
             ("degrees 1\n0.5\n1\n", "component 1: the coefficient of x^0 is 5e-1"),
-            (&format!("degrees 65\n{}", "0\n1\n".repeat(33)), "degrees [65]: only odd degrees up to 63"),
+            (
+                &format!("degrees 65\n{}", "0\n1\n".repeat(33)),
+                "component 1 has degree 65, but only odd ones up to 63",
+            ),
         ];
         for (text, expected) in cases {
             let error = Table::parse(text).and_then(|t| t.composite()).unwrap_err().to_string();

@@ -13,6 +13,8 @@
 //! | `history`, `plot` | epochs as a table and as a picture |
 //! | `progress` | bars on a terminal, a line an epoch |
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod checkpoint;
 mod dataset;

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use minimax_coeffs::decimal::DecimalError;
 use minimax_coeffs::table_file::Record;
-use minimax_coeffs::{Alpha, CompositeSign, Cost, Decimal, OddPolynomial, Target};
+use minimax_coeffs::{Alpha, CompositeError, CompositeSign, Cost, Decimal, OddPolynomial, Target};
 use serde::{Deserialize, Serialize};
 
 /// A composition of minimax polynomials with its precision. Two are the same if their polynomials and precisions are.
@@ -89,12 +89,15 @@ pub enum CompositionError {
         /// The coefficient.
         text: String,
     },
-    /// Degrees whose cost is not known.
+    /// An even degree.
     #[error("degrees {degrees:?}: only odd ones up to {} are supported", Cost::MAX_DEGREE)]
     Degrees {
         /// As given.
         degrees: Vec<usize>,
     },
+    /// The polynomials are no composition.
+    #[error(transparent)]
+    Composite(#[from] CompositeError),
     /// The claimed error is larger than the claimed precision allows.
     #[error("the claimed error of ReLU is {claimed:e}, but alpha {bits} allows {:e}", (-f64::from(*bits)).exp2())]
     Precision {
@@ -251,12 +254,14 @@ fn sign(record: &CompositionRecord) -> Result<CompositeSign, CompositionError> {
         let (degrees, components) = (degrees.len(), coefficients.len());
         return Err(CompositionError::Components { degrees, components });
     }
-    let unsupported = || CompositionError::Degrees { degrees: degrees.clone() };
+    if degrees.len() > CompositeSign::MOST_COMPONENTS {
+        return Err(CompositeError::TooMany { found: degrees.len() }.into());
+    }
     let mut polynomials = Vec::with_capacity(degrees.len());
     for (index, (&degree, texts)) in degrees.iter().zip(coefficients).enumerate() {
         let component = index + 1;
         if degree.is_multiple_of(2) {
-            return Err(unsupported());
+            return Err(CompositionError::Degrees { degrees: degrees.clone() });
         }
         if texts.len() != degree.div_ceil(2) {
             return Err(CompositionError::Count { component, degree, found: texts.len() });
@@ -272,7 +277,7 @@ fn sign(record: &CompositionRecord) -> Result<CompositeSign, CompositionError> {
         };
         polynomials.push(OddPolynomial::new(texts.iter().map(parse).collect::<Result<_, _>>()?));
     }
-    Ok(CompositeSign::new(polynomials).ok_or_else(unsupported)?.with_margin(*eta))
+    Ok(CompositeSign::new(polynomials)?.with_margin(*eta))
 }
 
 /// The largest `|x (1 + s(x)) / 2 − max(x, 0)|` in float64 on a grid of `[-1, 0]`, and where it is. As `s` is odd, the
