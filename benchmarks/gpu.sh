@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 features=${FEATURES:-cuda,cudnn}
 
-cargo test -p cnn-kernels -p approx-ops -p approx-models --features "${features//cud/approx-ops/cud}"
+all=$(for crate in cnn-kernels approx-ops approx-models; do printf "$crate/%s," ${features//,/ }; done)
+cargo test -p cnn-kernels -p approx-ops -p approx-models --features "$all"
 if command -v compute-sanitizer > /dev/null; then
-  for test in launches inputs gradients; do
+  for test in launches inputs activations; do
     binary=$(cargo test -p approx-ops --features "$features" --test $test --no-run --message-format json |
       "$python" -c 'import json, sys
 print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])')
