@@ -50,6 +50,15 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// The lock that a killed process has left in `directory`, if there is one and no other process has taken it.
+    pub(crate) fn take_over(directory: &Path) -> Option<Self> {
+        let path = directory.join(LOCK);
+        let file = File::options().write(true).open(&path).ok()?;
+        (file.try_lock().is_ok() && is_at(&file, &path)).then_some(Self { path, _file: Some(file) })
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Elsewhere `is_at` cannot tell, so the file stays.

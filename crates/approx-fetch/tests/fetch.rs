@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use approx_fetch::{FetchError, Fetcher, Mirror};
 use tempfile::TempDir;
 
-use support::{Memory, NET, Route, Server, data_tar_gz, impatient, manifest, pair_zip, tar_gz, tree, zip};
+use support::{
+    Memory, NET, Route, Server, checkpoint, data_tar_gz, impatient, manifest, pair_zip, parquet, tar_gz,
+    tree, zip,
+};
 
 /// A server with everything, and a root to fetch into.
 struct Case {
@@ -192,14 +195,15 @@ fn parts_go_by_key_or_path_and_unknown_ones_are_named() {
 #[test]
 fn a_mirror_directory_serves_archives_members_and_paths() {
     let (pair, data) = (pair_zip(), data_tar_gz());
+    let (pt, parquet) = (&checkpoint("net_zip.pt")[..], &parquet(b"1")[..]);
     let cases: [(&str, Files<'_>, &[&str]); 6] = [
         ("pair", &[("pair.zip", &pair)], &[ONE, TWO]),
-        ("pair", &[("one.pt", b"1"), ("two.pt", b"2")], &[ONE, TWO]),
-        ("pair", &[("one.pt", b"1"), ("pair.zip", &pair)], &[ONE, TWO]),
+        ("pair", &[("one.pt", pt), ("two.pt", pt)], &[ONE, TWO]),
+        ("pair", &[("one.pt", pt), ("pair.zip", &pair)], &[ONE, TWO]),
         ("single", &[("net.pth", NET)], &["weights/single/net.pth"]),
         (
             "data",
-            &[("plain_text/test/0000.parquet", b"1"), ("plain_text/train/0000.parquet", b"2")],
+            &[("plain_text/test/0000.parquet", parquet), ("plain_text/train/0000.parquet", parquet)],
             &["datasets/data/plain_text/test/0000.parquet", "datasets/data/plain_text/train/0000.parquet"],
         ),
         ("data", &[("data.tar.gz", &data)], &["datasets/data/bin/test.bin", "datasets/data/bin/train.bin"]),
@@ -304,7 +308,7 @@ fn a_file_whose_digest_does_not_begin_as_its_name_says_is_refused() {
 #[test]
 fn one_unpacked_member_in_a_mirror_is_enough_for_itself() {
     let case = Case::new();
-    let (_directory, mirror) = directory(&[("one.pt", b"1")]);
+    let (_directory, mirror) = directory(&[("one.pt", &checkpoint("net_legacy.pt"))]);
     let fetcher = case.fetcher().with_mirror(mirror);
     fetcher.fetch("pair", Some(&["one"]), &mut ()).unwrap();
     assert_eq!(case.tree(), [ONE]);
@@ -349,8 +353,8 @@ fn a_mirror_url_serves_everything_below_it() {
     let server = Server::with([
         ("/m/pair.zip", Route::new(pair_zip())),
         ("/m/net.pth", Route::new(NET)),
-        ("/m/plain_text/test/0000.parquet", Route::new("test")),
-        ("/m/plain_text/train/0000.parquet", Route::new("train")),
+        ("/m/plain_text/test/0000.parquet", Route::new(parquet(b"test"))),
+        ("/m/plain_text/train/0000.parquet", Route::new(parquet(b"train"))),
     ]);
     for slash in ["", "/"] {
         let case = Case::new();

@@ -1,5 +1,7 @@
 //! A process that writes all the time and is killed, again and again.
 
+#![cfg(unix)] // Elsewhere only the age of a file tells whether somebody still writes it.
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -34,7 +36,6 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-#[cfg(unix)]
 #[test]
 fn two_hundred_killed_processes_leave_nothing_that_the_next_call_does_not_remove() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,14 +65,15 @@ fn two_hundred_killed_processes_leave_nothing_that_the_next_call_does_not_remove
     assert_eq!(fs::read(&path).unwrap(), LAST);
 }
 
-#[cfg(unix)]
 #[test]
 fn files_of_others_stay_and_so_does_what_is_being_written() {
     const FILES: Temporaries = Temporaries { prefix: ".writing-", suffix: "", shared: false };
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
     let being_written = FILES.create(folder.path()).unwrap();
-    for name in [".writing-abc", ".writing-abcdefg", ".writing-abc-ef", "writing-abcdef", ".fetch-abcdef.part"] {
+    for name in
+        [".writing-abc", ".writing-abcdefg", ".writing-abc-ef", "writing-abcdef", ".fetch-abcdef.part"]
+    {
         fs::write(inside(name), name).unwrap();
     }
     fs::create_dir(inside(".writing-folder")).unwrap();

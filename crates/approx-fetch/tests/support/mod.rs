@@ -264,6 +264,33 @@ pub fn tar_gz(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap().finish().unwrap()
 }
 
+/// A file that ends with a footer, as parquet files do, around `contents`.
+pub fn parquet(contents: &[u8]) -> Vec<u8> {
+    [b"PAR1", contents, b"footer\x06\0\0\0PAR1"].concat()
+}
+
+/// Bytes as in a safetensors file, as one tensor.
+pub fn safetensors(contents: &[u8]) -> Vec<u8> {
+    let length = contents.len();
+    let header = format!(
+        r#"{{"__metadata__":{{"format":"pt"}},"a":{{"dtype":"U8","shape":[{length}],"data_offsets":[0,{length}]}}}}"#
+    );
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), contents].concat()
+}
+
+/// A checkpoint that PyTorch has written.
+pub fn checkpoint(name: &str) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../torch-checkpoint/tests/fixtures");
+    std::fs::read(fixtures.join(name)).unwrap()
+}
+
+/// Compressed as by gzip.
+pub fn gz(contents: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(contents).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// A manifest with an archive of two members, single files, a data set on the hub or in an archive, weights from
 /// the web or the hub, and a gated data set.
 pub fn manifest(server: &Server) -> Manifest {
