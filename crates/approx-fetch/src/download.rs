@@ -331,15 +331,6 @@ impl Client {
         };
         let chunked =
             header(&parts.headers, "transfer-encoding").is_some_and(|coding| coding.contains("chunked"));
-        let end = match total.is_some() || status == 200 && chunked {
-            true => End::Announced,
-            false if transfer.expected.tells_the_end() => End::Unknown,
-            false => {
-                transfer.part.remove()?;
-                return Err(FetchError::Unverified { url: remote.url.into() }.into());
-            }
-        };
-
         let mut reader = Paced::new(body.into_reader(), &self.options);
         let mut head = Vec::new();
         if start == 0 {
@@ -356,6 +347,11 @@ impl Client {
                 return Err(FetchError::WebPage { url: remote.url.into(), title }.into());
             }
         }
+        let end = match total.is_some() || (status == 200 && chunked) {
+            true => End::Announced,
+            false if transfer.expected.tells_the_end() => End::Unknown,
+            false => return Err(FetchError::Unverified { url: remote.url.into() }.into()),
+        };
         if let Some(total) = total {
             transfer.expected.verify_size(Path::new(remote.label), total)?;
         }

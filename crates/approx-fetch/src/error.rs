@@ -129,7 +129,7 @@ pub enum FetchError {
         /// What tells so.
         reason: String,
     },
-    /// A file of which nobody can tell whether all of it has arrived. What arrived has been removed.
+    /// A file of which nobody can tell whether all of it would arrive. Nothing of it is kept.
     #[error(
         "{url} did not say how long the file is, and neither a checksum nor its name tells whether it is complete"
     )]

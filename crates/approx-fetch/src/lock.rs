@@ -55,7 +55,10 @@ impl Lock {
     pub(crate) fn take_over(directory: &Path) -> Option<Self> {
         let path = directory.join(LOCK);
         let file = File::options().write(true).open(&path).ok()?;
-        (file.try_lock().is_ok() && is_at(&file, &path)).then_some(Self { path, _file: Some(file) })
+        if file.try_lock().is_ok() && is_at(&file, &path) {
+            return Some(Self { path, _file: Some(file) });
+        }
+        None
     }
 }
 
