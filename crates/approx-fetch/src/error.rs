@@ -108,6 +108,35 @@ pub enum FetchError {
         /// The digest of what arrived.
         actual: String,
     },
+    /// The file is complete but has another length than the expected one, or the server says that it has.
+    #[error("{} has {actual} bytes instead of {expected}", file.display())]
+    Size {
+        /// The file.
+        file: PathBuf,
+        /// The length in the manifest.
+        expected: u64,
+        /// The length of what arrived or would.
+        actual: u64,
+    },
+    /// A file that was cut short, or something else under its name. It has been removed, unless it lies in a mirror or
+    /// was there before.
+    #[error("{} is not a complete {kind}: {reason}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// "parquet file" and so on.
+        kind: &'static str,
+        /// What tells so.
+        reason: String,
+    },
+    /// A file of which nobody can tell whether all of it would arrive. Nothing of it is kept.
+    #[error(
+        "{url} did not say how long the file is, and neither a checksum nor its name tells whether it is complete"
+    )]
+    Unverified {
+        /// The address asked.
+        url: String,
+    },
     /// No space left.
     #[error("the disk is full: {} got {written} bytes{}", file.display(), if *kept {
         "; they are kept, and the next call continues there"
@@ -141,6 +170,17 @@ pub enum FetchError {
         format: &'static str,
         /// What the decoder says.
         reason: String,
+    },
+    /// An archive or a compressed file that unpacks to more than it may.
+    #[error("{} unpacks to more than {limit} bytes{}", archive.display(), in_member(member.as_deref()))]
+    TooLarge {
+        /// The archive.
+        archive: PathBuf,
+        /// The member that goes beyond the limit, if it is known.
+        member: Option<String>,
+        /// How many bytes may come out of it: what the manifest says, or else 16 times its own length, or 64 MiB if
+        /// that is more.
+        limit: u64,
     },
     /// An archive that lacks files.
     #[error("{} does not contain {}", archive.display(), members.join(", "))]
@@ -221,6 +261,32 @@ impl FetchError {
         matches!(self, Self::DiskFull { .. } | Self::Io { .. })
     }
 
+    /// The same error about the file `to` instead of the file `from`, which has that name only for now.
+    pub(crate) fn renamed(mut self, from: &Path, to: &Path) -> Self {
+        match &mut self {
+            Self::Checksum { file, .. }
+            | Self::Size { file, .. }
+            | Self::Damaged { file, .. }
+            | Self::Archive { archive: file, .. }
+            | Self::TooLarge { archive: file, .. }
+            | Self::MissingMember { archive: file, .. }
+                if file == from =>
+            {
+                *file = to.to_path_buf();
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// The same error about a file that is not what its name says, with what else is known about how it came.
+    pub(crate) fn explained(mut self, explanation: &str) -> Self {
+        if let Self::Damaged { reason, .. } | Self::Archive { reason, .. } = &mut self {
+            *reason = format!("{reason}; {explanation}");
+        }
+        self
+    }
+
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + use<'a> {
         move |reason| Self::Io { action, path: path.to_path_buf(), reason }
     }
@@ -262,6 +328,10 @@ pub(crate) fn after(attempts: u32, kept: u64) -> String {
         let _ = write!(text, "; the first {kept} bytes are kept, and the next call continues there");
     }
     text
+}
+
+fn in_member(member: Option<&str>) -> String {
+    member.map(|member| format!(", in {member}")).unwrap_or_default()
 }
 
 fn quoted(title: Option<&str>) -> String {

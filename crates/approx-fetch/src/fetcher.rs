@@ -1,8 +1,9 @@
 //! From an artifact's name to files in their place.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::download::{Client, HttpOptions};
+use crate::download::{Client, HttpOptions, Part, Remote};
 use crate::error::{FetchError, Result};
 use crate::files;
 use crate::hub::{HubFile, HubOptions};
@@ -11,6 +12,7 @@ use crate::manifest::{ArchiveSource, Artifact, Entry, Manifest, Source};
 use crate::mirror::Mirror;
 use crate::progress::Progress;
 use crate::unpack::Unpack;
+use crate::validate::Expected;
 
 /// Fetches artifacts into a directory tree. Made by [`Fetcher::new`] and the methods that follow it.
 #[derive(Debug, Clone)]
@@ -116,7 +118,8 @@ impl Fetcher {
 
     /// Fetches what is missing of an artifact, or, with `only`, of these parts of it, by key or path.
     ///
-    /// The sources are tried in order. A failure of this machine, such as a full disk, ends it at once.
+    /// The sources are tried in order. A failure of this machine, such as a full disk, ends it at once. What processes
+    /// that were killed have left in the folders of the artifact, and nobody can go on with, is removed first.
     pub fn fetch(
         &self,
         artifact: &str,
@@ -125,6 +128,7 @@ impl Fetcher {
     ) -> Result<Outcome> {
         let artifact = self.manifest.artifact(artifact)?;
         let sources = self.candidates(artifact, only)?;
+        artifact.sources.iter().for_each(|source| self.tidy(source, progress));
         let complete = sources.iter().find(|source| self.absent(source, &selected(source, only)).is_empty());
         if let Some(source) = complete.filter(|_| !self.force) {
             return Ok(Outcome {
@@ -248,6 +252,31 @@ impl Fetcher {
         Ok((fetched, kept))
     }
 
+    /// Removes what killed processes have left for a source: files without a name yet, notes about partial files that
+    /// have got theirs, and an archive that nothing is missing of any more. Whoever fetches into the folder now does
+    /// that by himself; what cannot be removed stays.
+    fn tidy(&self, source: &Source, progress: &mut dyn Progress) {
+        let destination = self.destination(source);
+        let paths: Vec<_> = source.entries().iter().map(|entry| destination.join(&entry.path)).collect();
+        let folders: BTreeSet<_> = paths.iter().filter_map(|path| path.parent()).collect();
+        for folder in folders {
+            let swept = files::TEMPORARIES.sweep(folder);
+            if swept.files > 0 {
+                progress.note(&format!("{}: removed {swept}", folder.display()));
+            }
+        }
+        let Some(_lock) = Lock::take_over(&destination) else { return };
+        for path in &paths {
+            let _ = Part::new(path).remove_orphan();
+        }
+        if let Source::Archive(archive) = source
+            && !self.force
+            && paths.iter().all(|path| path.is_file())
+        {
+            let _ = Part::new(&destination.join(&archive.file)).remove();
+        }
+    }
+
     /// Entries one by one.
     fn files(
         &self,
@@ -269,12 +298,12 @@ impl Fetcher {
         let mut written = Vec::new();
         for entry in to_do {
             let path = destination.join(&entry.path);
-            let checksum = entry.checksum.as_ref();
+            let expected = Expected::new(&entry.path, entry.size, &entry.checksum);
             match (&self.mirror, source, &entry.url) {
                 (Some(Mirror::Directory(directory)), ..) => {
                     let from = in_mirror(directory, entry).unwrap_or_else(|| directory.join(&entry.path));
                     progress.note(&format!("{} from {}", entry.path, from.display()));
-                    files::copy_file(&from, &path, checksum, progress)?;
+                    files::copy_file(&from, &path, &expected, progress)?;
                 }
                 (None, Source::Hub(source), _) => {
                     HubFile { options: &self.hub, client: &client, source, entry }
@@ -284,7 +313,8 @@ impl Fetcher {
                     let mirrored = mirror.as_ref().map(|base| format!("{base}/{}", entry.mirror_names()[0]));
                     let url = mirrored.or_else(|| url.clone()).unwrap_or_default();
                     progress.note(&format!("{} from {url}", entry.path));
-                    client.download(&url, &path, checksum, progress)?;
+                    let remote = Remote { url: &url, label: entry.file_name(), authorization: None };
+                    client.download_remote(&remote, &path, &expected, progress)?;
                 }
             }
             written.push(path);
@@ -301,56 +331,84 @@ impl Fetcher {
         progress: &mut dyn Progress,
     ) -> Result<Vec<PathBuf>> {
         let ours = destination.join(&source.file);
-        let (archive, downloaded) = match &self.mirror {
-            Some(Mirror::Directory(directory)) => {
-                if to_do.iter().all(|entry| directory.join(&entry.path).is_file()) {
-                    return unpacked(directory, destination, to_do, progress);
-                }
-                let archive = directory.join(&source.file);
-                if !archive.is_file() {
-                    let absent = to_do.iter().find(|entry| !directory.join(&entry.path).is_file());
-                    let names = absent.map(|entry| entry.path.clone()).into_iter();
-                    return Err(not_in_mirror(directory, [source.file.clone()].into_iter().chain(names)));
-                }
-                (archive, false)
+        // What comes out of the archive tells whether it is complete.
+        let expected = Expected { kind: None, ..Expected::new(&source.file, source.size, &source.checksum) };
+        if let Some(Mirror::Directory(directory)) = &self.mirror {
+            if to_do.iter().all(|entry| directory.join(&entry.path).is_file()) {
+                return unpacked(directory, destination, to_do, progress);
             }
-            None if ours.is_file() && !self.force => (ours, false),
-            mirror => {
-                let mirrored = mirror.as_ref().map(|base| format!("{base}/{}", source.file));
-                let url = mirrored.unwrap_or_else(|| source.url.clone());
-                progress.note(&format!("{} from {url}", source.file));
-                let client = Client::new(self.http.clone());
-                client.download(&url, &ours, source.checksum.as_ref(), progress)?;
-                (ours, true)
+            let archive = directory.join(&source.file);
+            if !archive.is_file() {
+                let absent = to_do.iter().find(|entry| !directory.join(&entry.path).is_file());
+                let names = absent.map(|entry| entry.path.clone()).into_iter();
+                return Err(not_in_mirror(directory, [source.file.clone()].into_iter().chain(names)));
             }
-        };
-        progress.note(&format!("unpacking {}", archive.display()));
-        if let Some(checksum) = source.checksum.as_ref().filter(|_| !downloaded) {
-            checksum.verify(&archive)?;
+            expected.verify(&archive)?;
+            return self.unpack(source, &archive, destination, to_do, progress);
         }
+        if self.mirror.is_none() && ours.is_file() && !self.force {
+            progress.note(&format!("unpacking {}", ours.display()));
+            let verified = expected.verify(&ours);
+            match verified.and_then(|()| self.unpack(source, &ours, destination, to_do, progress)) {
+                Err(error) if !error.is_local() => progress.note(&format!("{error}; fetching it again")),
+                result => return result,
+            }
+        }
+        let mirrored = self.mirror.as_ref().map(|base| format!("{base}/{}", source.file));
+        let url = mirrored.unwrap_or_else(|| source.url.clone());
+        progress.note(&format!("{} from {url}", source.file));
+        let remote = Remote { url: &url, label: &source.file, authorization: None };
+        let part = Client::new(self.http.clone()).download_part(&remote, &ours, &expected, progress)?;
+        part.verify(&ours, &expected)?;
+        progress.finish();
+        progress.note(&format!("unpacking {}", ours.display()));
+        match self.unpack(source, part.path(), destination, to_do, progress) {
+            Ok(written) => {
+                match self.keep_archive {
+                    true => part.keep(&ours)?,
+                    false => {
+                        part.remove()?;
+                        files::remove(&ours)?;
+                    }
+                }
+                Ok(written)
+            }
+            Err(error) => {
+                let is_local = error.is_local();
+                let error = part.rejected(error).renamed(part.path(), &ours);
+                // After a failure of this machine the archive is still good, and the next call starts from it.
+                if is_local {
+                    part.shelve();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Unpacks `to_do`, and whatever else of the source is not there yet.
+    fn unpack(
+        &self,
+        source: &ArchiveSource,
+        archive: &Path,
+        destination: &Path,
+        to_do: &[&Entry],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<PathBuf>> {
         let optional: Vec<_> = source
             .entries
             .iter()
             .filter(|entry| !to_do.iter().any(|other| other.path == entry.path))
             .filter(|entry| !destination.join(&entry.path).is_file())
             .collect();
-        let unpack = Unpack {
-            archive: &archive,
+        Unpack {
+            archive,
             format: source.format,
             destination,
             required: to_do,
             optional: &optional,
-        };
-        let result = unpack.run(progress);
-        // After a failure of this machine the archive is still good, and the next call starts from it.
-        let spent = match &result {
-            Ok(_) => !self.keep_archive,
-            Err(error) => !error.is_local(),
-        };
-        if downloaded && spent {
-            files::remove(&archive)?;
+            max_unpacked: source.max_unpacked,
         }
-        result
+        .run(progress)
     }
 }
 
@@ -371,7 +429,8 @@ fn unpacked(
     for entry in entries {
         let (from, to) = (directory.join(&entry.path), destination.join(&entry.path));
         progress.note(&format!("{} from {}", entry.path, from.display()));
-        files::copy_file(&from, &to, entry.checksum.as_ref(), progress)?;
+        let expected = Expected::new(&entry.path, entry.size, &entry.checksum);
+        files::copy_file(&from, &to, &expected, progress)?;
         written.push(to);
     }
     Ok(written)

@@ -4,11 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use atomic_file::Temporaries;
 use tempfile::NamedTempFile;
 
-use crate::checksum::Checksum;
 use crate::error::{FetchError, Result};
 use crate::progress::Progress;
+use crate::validate::Expected;
+
+/// Files on their way to their name, readable by whom other files are readable.
+pub(crate) const TEMPORARIES: Temporaries = Temporaries { prefix: ".fetch-", suffix: ".part", shared: true };
 
 /// Which end of a copy failed.
 pub(crate) enum CopyError {
@@ -65,14 +69,10 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A temporary file next to `path`, readable by whom other files are readable.
+/// A temporary file next to `path`.
 pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile> {
     let parent = create_parent(path)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".fetch-").suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(parent).map_err(FetchError::io("create a file in", parent))
+    TEMPORARIES.create(parent).map_err(FetchError::io("create a file in", parent))
 }
 
 /// Flushes `file` and gives it the name `path`.
@@ -103,7 +103,7 @@ fn sync_directory(path: &Path) {
 pub(crate) fn copy_file(
     from: &Path,
     to: &Path,
-    checksum: Option<&Checksum>,
+    expected: &Expected<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let mut reader = File::open(from).map_err(FetchError::io("open", from))?;
@@ -114,20 +114,8 @@ pub(crate) fn copy_file(
         CopyError::Read(error) => FetchError::io("read", from)(error),
         CopyError::Write(error, written) => FetchError::writing(to, written, false, error),
     })?;
-    if let Some(checksum) = checksum {
-        checksum.verify(file.path()).map_err(|error| named(error, from))?;
-    }
+    expected.verify(file.path()).map_err(|error| error.renamed(file.path(), from))?;
     persist(file, to)?;
     progress.finish();
     Ok(())
-}
-
-/// A checksum error about `file` instead of the temporary file that was read.
-pub(crate) fn named(error: FetchError, name: &Path) -> FetchError {
-    match error {
-        FetchError::Checksum { algorithm, expected, actual, .. } => {
-            FetchError::Checksum { file: name.to_path_buf(), algorithm, expected, actual }
-        }
-        other => other,
-    }
 }

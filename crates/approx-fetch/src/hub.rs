@@ -13,10 +13,11 @@ use ureq::http::{HeaderMap, HeaderValue};
 use crate::checksum::Checksum;
 use crate::download::{Client, Remote, header};
 use crate::error::{FetchError, Result, after, reason_phrase};
-use crate::files;
+use crate::files::{self, TEMPORARIES};
 use crate::lock::Lock;
 use crate::manifest::{Entry, HubRepoType, HubSource};
 use crate::progress::Progress;
+use crate::validate::Expected;
 
 /// How often the hub may send the client to another of its own pages.
 const REDIRECTS: usize = 10;
@@ -176,10 +177,9 @@ impl HubFile<'_> {
         if fresh || !blob.is_file() || Checksum::sha256(&answer.etag).is_none() || self.verify(&blob).is_err()
         {
             let sha256 = Checksum::sha256(&answer.etag);
-            let checksums: Vec<_> = sha256.iter().chain(&self.entry.checksum).collect();
             let remote = self.remote(&answer.url, authorization.as_ref());
             self.client
-                .download_remote(&remote, &blob, &checksums, progress)
+                .download_remote(&remote, &blob, &self.expected(sha256.as_ref()), progress)
                 .map_err(|error| self.described(error))?;
         }
         let pointer = cached.pointer_path(&answer.commit).join(self.path());
@@ -230,10 +230,15 @@ impl HubFile<'_> {
         Remote { url, label: &self.entry.path, authorization }
     }
 
-    /// The manifest's checksum and, where the blob is named by one, its SHA-256.
+    /// What the manifest says, and the SHA-256 that the hub has named.
+    fn expected<'e>(&'e self, sha256: Option<&'e Checksum>) -> Expected<'e> {
+        Expected::new(self.path(), self.entry.size, sha256.into_iter().chain(&self.entry.checksum))
+    }
+
+    /// Whether a blob of the cache, which is named by its SHA-256 if it is large, is sound.
     fn verify(&self, blob: &Path) -> Result<()> {
         let named = blob.file_name().and_then(|name| name.to_str()).and_then(Checksum::sha256);
-        named.iter().chain(&self.entry.checksum).try_for_each(|checksum| checksum.verify(blob))
+        self.expected(named.as_ref()).verify(blob)
     }
 
     fn refusal(&self, status: u16, headers: &HeaderMap, token: Option<&Token>) -> FetchError {
@@ -350,9 +355,9 @@ fn point(pointer: &Path, blob: &Path, depth: usize) -> Result<()> {
 fn place(blob: &Path, destination: &Path, progress: &mut dyn Progress) -> Result<()> {
     let parent = files::create_parent(destination)?;
     let linked = tempfile::Builder::new()
-        .prefix(".fetch-")
-        .suffix(".part")
+        .prefix(TEMPORARIES.prefix)
+        .suffix(TEMPORARIES.suffix)
         .make_in(parent, |path| fs::hard_link(blob, path))
         .is_ok_and(|link| link.persist(destination).is_ok());
-    if linked { Ok(()) } else { files::copy_file(blob, destination, None, progress) }
+    if linked { Ok(()) } else { files::copy_file(blob, destination, &Expected::default(), progress) }
 }

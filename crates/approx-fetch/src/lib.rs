@@ -1,8 +1,8 @@
 //! Weights and data sets from the network to their place in the tree.
 //!
 //! A committed manifest lists the artifacts, where each comes from and which files it consists of. A download
-//! is resumed where it broke off, tried again with growing pauses, compared with its checksum and only then
-//! given its name; an archive is unpacked and removed. Files that are there already are kept. A [`Mirror`], a
+//! is resumed where it broke off, tried again with growing pauses, held against its checksum or else against what its
+//! kind of file has to look like, and only then given its name; an archive is unpacked and removed. Files that are there already are kept. A [`Mirror`], a
 //! directory or a web server, stands in for all sources, which is also how the tests do without a network.
 //! Nothing here prints: [`Progress`] tells the caller.
 //!
@@ -23,7 +23,8 @@
 //! use approx_fetch::{Fetcher, Mirror};
 //!
 //! let (mirror, root) = (tempfile::tempdir()?, tempfile::tempdir()?);
-//! std::fs::write(mirror.path().join("resnet20_ours.pt"), "weights")?;
+//! # let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../torch-checkpoint/tests/fixtures/net_zip.pt");
+//! std::fs::copy(weights, mirror.path().join("resnet20_ours.pt"))?;
 //!
 //! let fetcher = Fetcher::new(root.path()).with_mirror(Some(Mirror::Directory(mirror.path().into())));
 //! let resnet20 = root.path().join("weights/cifar10/resnet20_ours.pt");
@@ -50,6 +51,7 @@ pub mod progress;
 #[cfg(feature = "terminal")]
 pub mod terminal;
 pub mod unpack;
+mod validate;
 
 pub use checksum::Checksum;
 pub use download::{Client, HttpOptions};

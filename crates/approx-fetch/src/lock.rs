@@ -50,6 +50,18 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// The lock that a killed process has left in `directory`, if there is one and no other process has taken it.
+    pub(crate) fn take_over(directory: &Path) -> Option<Self> {
+        let path = directory.join(LOCK);
+        let file = File::options().write(true).open(&path).ok()?;
+        if file.try_lock().is_ok() && is_at(&file, &path) {
+            return Some(Self { path, _file: Some(file) });
+        }
+        None
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Elsewhere `is_at` cannot tell, so the file stays.

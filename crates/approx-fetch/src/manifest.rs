@@ -64,6 +64,10 @@ pub struct ArchiveSource {
     pub format: ArchiveFormat,
     /// The archive's digest, if known.
     pub checksum: Option<Checksum>,
+    /// The archive's length in bytes, if known.
+    pub size: Option<u64>,
+    /// How many bytes may come out of it; without it 16 times its own length, or 64 MiB if that is more.
+    pub max_unpacked: Option<u64>,
     /// Where the entries go, relative to the root.
     pub destination: String,
     /// The members to unpack, found by their file name in whatever folder of the archive.
@@ -117,6 +121,8 @@ pub struct Entry {
     pub hub: Option<String>,
     /// The file's digest, if known.
     pub checksum: Option<Checksum>,
+    /// Its length in bytes, if known.
+    pub size: Option<u64>,
 }
 
 /// How an archive is packed.

@@ -44,7 +44,12 @@ impl Case {
 
     /// Fails once, after `cut` bytes, and leaves a partial file.
     fn leave_partial_file(&self, cut: usize) {
-        let (result, _) = self.download_with(HttpOptions { attempts: 1, ..impatient() }, None);
+        self.leave_partial_file_of(cut, None);
+    }
+
+    /// Fails once; the next call may go on after `cut` bytes.
+    fn leave_partial_file_of(&self, cut: usize, checksum: Option<String>) {
+        let (result, _) = self.download_with(HttpOptions { attempts: 1, ..impatient() }, checksum);
         match result {
             Err(FetchError::Network { kept, .. }) => assert_eq!(kept, cut as u64),
             other => panic!("{other:?}"),
@@ -127,16 +132,24 @@ fn a_file_that_changed_in_between_is_started_again() {
 }
 
 #[test]
-fn without_etag_and_date_the_size_decides_whether_to_resume() {
-    for (size, last_status) in [(SIZE, 206), (SIZE + 1, 200)] {
-        let nameless = |body: &[u8]| Route { etag: None, ..Route::new(body) };
+fn without_etag_and_date_only_a_checksum_lets_a_file_go_on() {
+    let nameless = |body: &[u8]| Route { etag: None, ..Route::new(body) };
+    let checksum = |size| format!("sha256:{}", hex::<Sha256>(&noise(size)));
+    for (size, checksum, first_range, last_status) in [
+        (SIZE, None, None, 200),
+        (SIZE + 1, None, None, 200),
+        (SIZE, Some(checksum(SIZE)), Some("bytes=100000-"), 206),
+        (SIZE + 1, Some(checksum(SIZE + 1)), Some("bytes=100000-"), 200),
+    ] {
         let case = Case::new(Route { cuts: [100_000].into(), ..nameless(&noise(SIZE)) });
-        case.leave_partial_file(100_000);
+        let kept = if checksum.is_some() { 100_000 } else { 0 };
+        case.leave_partial_file_of(kept, checksum.clone());
         case.server.put("/file", nameless(&noise(size)));
-        case.download().0.unwrap();
+        case.download_with(impatient(), checksum).0.unwrap();
         case.assert_holds(&noise(size));
         let log = case.server.log();
-        assert_eq!((&log[0].if_range, log.last().unwrap().status), (&None, last_status));
+        assert_eq!((log[0].range.as_deref(), &log[0].if_range), (first_range, &None));
+        assert_eq!(log.last().unwrap().status, last_status);
     }
 }
 

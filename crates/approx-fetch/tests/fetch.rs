@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use approx_fetch::{FetchError, Fetcher, Mirror};
 use tempfile::TempDir;
 
-use support::{Memory, NET, Route, Server, data_tar_gz, impatient, manifest, pair_zip, tar_gz, tree, zip};
+use support::{
+    Framing, Memory, NET, Route, Server, checkpoint, data_tar_gz, impatient, manifest, pair_zip, parquet,
+    tar_gz, tree, zip,
+};
 
 /// A server with everything, and a root to fetch into.
 struct Case {
@@ -192,14 +195,15 @@ fn parts_go_by_key_or_path_and_unknown_ones_are_named() {
 #[test]
 fn a_mirror_directory_serves_archives_members_and_paths() {
     let (pair, data) = (pair_zip(), data_tar_gz());
+    let (pt, parquet) = (&checkpoint("net_zip.pt")[..], &parquet(b"1")[..]);
     let cases: [(&str, Files<'_>, &[&str]); 6] = [
         ("pair", &[("pair.zip", &pair)], &[ONE, TWO]),
-        ("pair", &[("one.pt", b"1"), ("two.pt", b"2")], &[ONE, TWO]),
-        ("pair", &[("one.pt", b"1"), ("pair.zip", &pair)], &[ONE, TWO]),
+        ("pair", &[("one.pt", pt), ("two.pt", pt)], &[ONE, TWO]),
+        ("pair", &[("one.pt", pt), ("pair.zip", &pair)], &[ONE, TWO]),
         ("single", &[("net.pth", NET)], &["weights/single/net.pth"]),
         (
             "data",
-            &[("plain_text/test/0000.parquet", b"1"), ("plain_text/train/0000.parquet", b"2")],
+            &[("plain_text/test/0000.parquet", parquet), ("plain_text/train/0000.parquet", parquet)],
             &["datasets/data/plain_text/test/0000.parquet", "datasets/data/plain_text/train/0000.parquet"],
         ),
         ("data", &[("data.tar.gz", &data)], &["datasets/data/bin/test.bin", "datasets/data/bin/train.bin"]),
@@ -340,7 +344,7 @@ fn mnist_and_fashion_mnist_are_fetched_file_by_file_and_held_against_their_diges
 #[test]
 fn one_unpacked_member_in_a_mirror_is_enough_for_itself() {
     let case = Case::new();
-    let (_directory, mirror) = directory(&[("one.pt", b"1")]);
+    let (_directory, mirror) = directory(&[("one.pt", &checkpoint("net_legacy.pt"))]);
     let fetcher = case.fetcher().with_mirror(mirror);
     fetcher.fetch("pair", Some(&["one"]), &mut ()).unwrap();
     assert_eq!(case.tree(), [ONE]);
@@ -385,8 +389,8 @@ fn a_mirror_url_serves_everything_below_it() {
     let server = Server::with([
         ("/m/pair.zip", Route::new(pair_zip())),
         ("/m/net.pth", Route::new(NET)),
-        ("/m/plain_text/test/0000.parquet", Route::new("test")),
-        ("/m/plain_text/train/0000.parquet", Route::new("train")),
+        ("/m/plain_text/test/0000.parquet", Route::new(parquet(b"test"))),
+        ("/m/plain_text/train/0000.parquet", Route::new(parquet(b"train"))),
     ]);
     for slash in ["", "/"] {
         let case = Case::new();
@@ -564,4 +568,201 @@ fn a_full_disk_ends_the_search_for_other_sources() {
     let error = case.fetcher().with_mirror(Some(mirror)).fetch("data", None, &mut ()).unwrap_err();
     assert!(matches!(error, FetchError::DiskFull { .. }), "{error}");
     assert_eq!(case.server.log().len(), 1);
+}
+
+/// Members that are too much for an archive of a few kilobytes.
+fn bomb(pack: impl Fn(Files<'_>) -> Vec<u8>) -> Vec<u8> {
+    let zeros = vec![0; 40_000_000];
+    pack(&[("one.pt", &zeros), ("two.pt", &zeros)])
+}
+
+#[test]
+fn what_may_come_out_of_an_archive_is_limited() {
+    let unchecked = || approx_fetch::Manifest::parse(include_str!("support/unchecked.toml")).unwrap();
+    for (artifact, file, archive) in [
+        ("pair", "pair.zip", bomb(zip)),
+        ("pair-tar", "data.tar.gz", bomb(tar_gz)),
+        // What nobody asked for does not reach the disk, but costs time.
+        (
+            "pair-tar",
+            "data.tar.gz",
+            tar_gz(&[("other", &vec![0; 70_000_000]), ("one.pt", b"1"), ("two.pt", b"2")]),
+        ),
+    ] {
+        let case = Case::new();
+        let (place, mirror) = directory(&[(file, &archive)]);
+        let fetcher = case.fetcher().with_manifest(unchecked()).with_mirror(mirror);
+        let error = fetcher.fetch(artifact, None, &mut ()).unwrap_err().to_string();
+        let path = place.path().join(file);
+        // 64 MiB, since 16 times the archive's length is less.
+        let start = format!("{} unpacks to more than 67108864 bytes", path.display());
+        assert!(error.starts_with(&start), "{error}");
+        assert_eq!(
+            error.ends_with(", in two.pt"),
+            archive == bomb(zip) || archive == bomb(tar_gz),
+            "{error}"
+        );
+        assert_eq!(case.tree(), [""; 0]);
+    }
+    // The manifest can say less, or more.
+    let zeros = vec![0; 35_000_000];
+    let fits = zip(&[("one.pt", &zeros), ("two.pt", &zeros)]);
+    for (max_unpacked, refused) in [(69_999_999, true), (70_000_000, false)] {
+        let case = Case::new();
+        let text = include_str!("support/unchecked.toml");
+        let limit = format!("format = \"zip\"\nmax_unpacked = {max_unpacked}");
+        let manifest = approx_fetch::Manifest::parse(&text.replace("format = \"zip\"", &limit)).unwrap();
+        let (_place, mirror) = directory(&[("pair.zip", &fits)]);
+        let result = case.fetcher().with_manifest(manifest).with_mirror(mirror).fetch("pair", None, &mut ());
+        match result {
+            Ok(_) => assert!(!refused),
+            Err(error) => {
+                assert!(refused);
+                assert!(
+                    error.to_string().ends_with("unpacks to more than 69999999 bytes, in two.pt"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_zip_whose_member_is_longer_than_it_says_is_broken() {
+    let mut archive = zip(&[("one.pt", b"first"), ("two.pt", &[b'x'; 5000])]);
+    // The length in the local header and in the directory, in bytes 22 and 24 of each.
+    for (magic, offset) in [(b"PK\x03\x04", 22), (b"PK\x01\x02", 24)] {
+        let places = archive.windows(4).enumerate().filter(|(_, window)| window == magic);
+        let second = places.map(|(place, _)| place).nth(1).unwrap();
+        archive[second + offset..][..4].copy_from_slice(&100_u32.to_le_bytes());
+    }
+    let (error, case) = with_archive(&archive);
+    assert!(matches!(error, FetchError::Archive { format: "zip", .. }), "{error}");
+    assert_eq!(case.tree(), [""; 0]);
+}
+
+#[test]
+fn the_sizes_of_the_manifest_are_held_against_what_comes() {
+    let whole = pair_zip();
+    let sized = |size: usize, member: usize| {
+        let text = include_str!("support/unchecked.toml").replacen(
+            "path = \"one.pt\"",
+            &format!("path = \"one.pt\", size = {member}"),
+            1,
+        );
+        let text = text.replacen("format =", &format!("size = {size}\nformat ="), 1);
+        approx_fetch::Manifest::parse(&text).unwrap()
+    };
+    let server = Server::with([("/pair.zip", Route::new(whole.clone()))]);
+    let (_place, in_directory) = directory(&[("pair.zip", &whole)]);
+    for mirror in [in_directory, Some(server.url("").parse().unwrap())] {
+        let fetch = |manifest| {
+            let case = Case::new();
+            let result = case.fetcher().with_manifest(manifest).with_mirror(mirror.clone()).fetch(
+                "pair",
+                None,
+                &mut (),
+            );
+            (result, case.tree())
+        };
+        assert_eq!(fetch(sized(whole.len(), 5)).1, [ONE, TWO]);
+        for (manifest, file, told) in [
+            (sized(whole.len() + 1, 5), "pair.zip", (whole.len(), whole.len() + 1)),
+            (sized(whole.len(), 6), "one.pt", (5, 6)),
+        ] {
+            let (result, files) = fetch(manifest);
+            let error = result.unwrap_err().to_string();
+            let end = format!("{file} has {} bytes instead of {}", told.0, told.1);
+            assert!(error.ends_with(&end), "{error}");
+            assert_eq!(files, [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn an_archive_is_used_again_after_a_failure_of_this_machine() {
+    for (forced, by_mirror, framing) in [
+        (false, false, Framing::Length),
+        (true, false, Framing::Length),
+        (false, true, Framing::Length),
+        (false, false, Framing::Chunked),
+    ] {
+        let case = Case::new();
+        for path in ["/download?id=1", "/pair.zip"] {
+            case.server.put(path, Route { framing, ..Route::new(pair_zip()) });
+        }
+        let mirror = by_mirror.then(|| case.server.url("").parse().unwrap());
+        let fetcher = case.fetcher().with_force(forced).with_mirror(mirror);
+        // A folder in the place of a member: the disk is not full, but the file cannot be written.
+        case.write(&format!("{ONE}/inside"), "");
+        let error = fetcher.fetch("pair", None, &mut ()).unwrap_err();
+        assert!(error.is_local(), "{error}");
+        assert!(case.tree().contains(&"weights/pair/pair.zip.part".to_owned()), "{:?}", case.tree());
+        fs::remove_dir_all(case.path(ONE)).unwrap();
+        case.server.clear_log();
+        fetcher.fetch("pair", None, &mut ()).unwrap();
+        assert_eq!((case.read(ONE).as_str(), case.read(TWO).as_str()), ("first", "second"));
+        assert_eq!(case.tree(), [ONE, TWO]);
+        assert_eq!(case.server.log(), [], "{forced} {by_mirror}");
+    }
+}
+
+#[test]
+fn a_kept_archive_that_is_broken_is_fetched_again() {
+    for broken in [&pair_zip()[..50], &zip(&[("one.pt", b"first")])[..]] {
+        let case = Case::new();
+        case.write("weights/pair/pair.zip", broken);
+        let mut memory = Memory::default();
+        case.fetcher().fetch("pair", None, &mut memory).unwrap();
+        assert_eq!(case.tree(), [ONE, TWO]);
+        assert_eq!(case.server.log().len(), 1);
+        assert!(memory.notes.iter().any(|note| note.ends_with("; fetching it again")), "{:?}", memory.notes);
+    }
+}
+
+#[test]
+fn files_of_a_mirror_without_a_checksum_are_held_against_their_kind() {
+    let whole = parquet(b"test");
+    let cut = &whole[..whole.len() - 1];
+    let server = Server::with([("/plain_text/test/0000.parquet", Route::new(cut))]);
+    let (_place, in_directory) = directory(&[("plain_text/test/0000.parquet", cut)]);
+    for mirror in [in_directory, Some(server.url("").parse().unwrap())] {
+        let case = Case::new();
+        let fetcher = case.fetcher().with_mirror(mirror).with_source(Some("hub"));
+        let error = fetcher.fetch("data", Some(&["test"]), &mut ()).unwrap_err().to_string();
+        assert!(
+            error.contains("0000.parquet is not a complete parquet file: it does not end with PAR1"),
+            "{error}"
+        );
+        assert_eq!(case.tree(), [""; 0]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_process_left_is_removed_and_told() {
+    let case = Case::new();
+    case.write(ONE, "mine");
+    case.write(TWO, "mine");
+    let inside = |name: &str| format!("weights/pair/{name}");
+    // The names end with six letters or digits, and the lock is there because the process could not remove it.
+    for name in [
+        ".fetch-a1B2c3.part",
+        ".fetch-d4E5f6.part",
+        ".fetch.lock",
+        "one.pt.part.meta",
+        "pair.zip.part",
+        "pair.zip.part.meta",
+    ] {
+        case.write(&inside(name), "left");
+    }
+    case.write(&inside(".fetch-mine.part"), "not ours");
+    let mut memory = Memory::default();
+    case.fetcher().fetch("pair", None, &mut memory).unwrap();
+    assert_eq!(case.tree(), [&inside(".fetch-mine.part"), ONE, TWO]);
+    let told = format!(
+        "{}: removed 2 unfinished files (8 bytes) of a process that was killed",
+        case.path("weights/pair").display()
+    );
+    assert_eq!(memory.notes, [told]);
 }

@@ -174,7 +174,7 @@ fn manifests_that_make_no_sense_are_refused() {
     for (from, to, message) in [
         ("title", "titel", "unknown field `titel`"),
         ("file =", "datei =", "unknown field `datei`"),
-        ("{ path = \"one.pt\" }", "{ path = \"one.pt\", size = 1 }", "unknown field `size`"),
+        ("{ path = \"one.pt\" }", "{ path = \"one.pt\", weight = 1 }", "unknown field `weight`"),
         ("\"zip\"", "\"rar\"", "unknown variant `rar`"),
         ("\"archive\"", "\"torrent\"", "unknown variant `torrent`"),
         ("licence = \"l\"", "", "missing field `licence`"),

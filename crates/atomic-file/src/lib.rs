@@ -4,6 +4,9 @@
 //! contents or the new ones, and a process that is killed leaves the old ones. [`check_writable`] and [`check_folder`]
 //! tell before long work whether its results can be written at the end.
 //!
+//! A process that is killed also leaves its temporary file. [`Temporaries`] tells such files from those that another
+//! process writes at this moment, and [`write()`] removes them before it writes into their folder.
+//!
 //! ```
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("report.json");
@@ -21,6 +24,13 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+mod temporaries;
+
+pub use temporaries::{Swept, Temporaries};
+
+/// What [`write()`] calls its temporary files.
+const WRITING: Temporaries = Temporaries { prefix: ".writing-", suffix: "", shared: false };
 
 /// How many symbolic links are followed one after the other, as many as Linux does.
 const MAX_LINKS: usize = 40;
@@ -54,6 +64,8 @@ enum Target {
 
 /// Writes `contents` to `path`, replacing the whole file. A new file can be read by everybody and written by its owner;
 /// a file that is replaced keeps its permissions.
+///
+/// What killed processes have left of earlier calls in the same folder is removed, and a warning of `tracing` says so.
 ///
 /// # Errors
 /// [`WriteError`] if the folder does not exist or cannot be written to, if `path` is a folder, or if the disk is full.
@@ -129,7 +141,12 @@ fn resolve(path: &Path) -> io::Result<Target> {
 }
 
 fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(parent(path))?;
+    let folder = parent(path);
+    let swept = WRITING.sweep(folder);
+    if swept.files > 0 {
+        tracing::warn!("{}: removed {swept}", folder.display());
+    }
+    let mut file = WRITING.create(folder)?;
     file.write_all(contents)?;
     // A temporary file is for its owner only.
     let permissions = fs::metadata(path).map(|metadata| metadata.permissions()).ok().or_else(readable);

@@ -32,6 +32,25 @@ pub struct Route {
     pub ignores_range: bool,
     /// Answers `Range` with a part even where `If-Range` names another file.
     pub ignores_if_range: bool,
+    /// How the client learns where the body ends.
+    pub framing: Framing,
+    /// Sends a byte at a time, with this pause in between.
+    pub drip: Option<Duration>,
+    /// The ETag of an answer to `Range`, instead of the file's.
+    pub part_etag: Option<Option<String>>,
+    /// How many bytes later than asked for an answer to `Range` begins.
+    pub part_shift: usize,
+}
+
+/// How an answer says where it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// `Content-Length`
+    Length,
+    /// `Transfer-Encoding: chunked`
+    Chunked,
+    /// It ends with the connection.
+    Close,
 }
 
 impl Route {
@@ -47,6 +66,10 @@ impl Route {
             stalls: VecDeque::new(),
             ignores_range: false,
             ignores_if_range: false,
+            framing: Framing::Length,
+            drip: None,
+            part_etag: None,
+            part_shift: 0,
         }
     }
 
@@ -153,12 +176,13 @@ fn serve(stream: TcpStream, routes: &Routes, log: &Log) -> std::io::Result<()> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (range, if_range) = (headers.get("range").cloned(), headers.get("if-range").cloned());
     let (mut cut, mut stall) = (None, None);
+    let (mut framing, mut drip) = (Framing::Length, None);
     let mut status = 404;
     let mut extra = Vec::new();
     let mut body = b"nothing here".to_vec();
     if let Some(route) = routes.lock().unwrap().get_mut(path) {
         extra.extend(route.headers.iter().map(|(name, value)| format!("{name}: {value}")));
-        extra.extend(route.etag.iter().map(|etag| format!("ETag: {etag}")));
+        (framing, drip) = (route.framing, route.drip);
         let total = route.body.len();
         let start = range
             .as_deref()
@@ -173,7 +197,7 @@ fn serve(stream: TcpStream, routes: &Routes, log: &Log) -> std::io::Result<()> {
                 (302, Vec::new())
             }
             (_, _, Some((start, end))) => {
-                let start: usize = start.parse().unwrap();
+                let start: usize = start.parse::<usize>().unwrap() + route.part_shift;
                 let end = end.parse().map_or(total, |end: usize| (end + 1).min(total));
                 if start < total {
                     extra.push(format!("Content-Range: bytes {start}-{}/{total}", end - 1));
@@ -185,11 +209,18 @@ fn serve(stream: TcpStream, routes: &Routes, log: &Log) -> std::io::Result<()> {
             }
             (_, _, None) => (200, route.body.clone()),
         };
+        let etag = route.part_etag.as_ref().filter(|_| status == 206).unwrap_or(&route.etag);
+        extra.extend(etag.iter().map(|etag| format!("ETag: {etag}")));
         if early.is_none() && method != "HEAD" {
             (cut, stall) = (route.cuts.pop_front(), route.stalls.pop_front());
         }
     }
-    let mut head = format!("HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut head = format!("HTTP/1.1 {status} -\r\nConnection: close\r\n");
+    match framing {
+        Framing::Length => head.extend([format!("Content-Length: {}\r\n", body.len())]),
+        Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
+        Framing::Close => {}
+    }
     extra.iter().for_each(|line| head.extend([line, "\r\n"]));
     let sent = match method {
         "HEAD" => 0,
@@ -200,7 +231,22 @@ fn serve(stream: TcpStream, routes: &Routes, log: &Log) -> std::io::Result<()> {
     log.lock().unwrap().push(Request { method, path, authorization, range, if_range, status, sent });
     let mut stream = stream;
     stream.write_all(format!("{head}\r\n").as_bytes())?;
-    stream.write_all(&body[..sent])?;
+    for piece in body[..sent].chunks(if drip.is_some() { 1 } else { 10_000 }) {
+        match framing {
+            Framing::Chunked => {
+                write!(stream, "{:x}\r\n", piece.len())?;
+                stream.write_all(piece)?;
+                stream.write_all(b"\r\n")?;
+            }
+            Framing::Length | Framing::Close => stream.write_all(piece)?,
+        }
+        if let Some(pause) = drip {
+            thread::sleep(pause);
+        }
+    }
+    if framing == Framing::Chunked && sent == body.len() {
+        stream.write_all(b"0\r\n\r\n")?;
+    }
     stream.flush()?;
     if stall.is_some() {
         thread::sleep(Duration::from_secs(2));
@@ -264,9 +310,41 @@ pub fn tar_gz(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap().finish().unwrap()
 }
 
+/// A file that ends with a footer, as parquet files do, around `contents`.
+pub fn parquet(contents: &[u8]) -> Vec<u8> {
+    [b"PAR1", contents, b"footer\x06\0\0\0PAR1"].concat()
+}
+
+/// Bytes as in a safetensors file, as one tensor.
+pub fn safetensors(contents: &[u8]) -> Vec<u8> {
+    let length = contents.len();
+    let header = format!(
+        r#"{{"__metadata__":{{"format":"pt"}},"a":{{"dtype":"U8","shape":[{length}],"data_offsets":[0,{length}]}}}}"#
+    );
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), contents].concat()
+}
+
+/// A checkpoint that PyTorch has written.
+pub fn checkpoint(name: &str) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../torch-checkpoint/tests/fixtures");
+    std::fs::read(fixtures.join(name)).unwrap()
+}
+
+/// Compressed as by gzip.
+pub fn gz(contents: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(contents).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// A manifest with an archive of two members, single files, a data set on the hub or in an archive, weights from
 /// the web or the hub, and a gated data set.
 pub fn manifest(server: &Server) -> Manifest {
+    manifest_at(&server.url(""))
+}
+
+/// The same, of a server in another process.
+pub fn manifest_at(base: &str) -> Manifest {
     let text = format!(
         r#"
         [[artifact]]
@@ -361,7 +439,6 @@ pub fn manifest(server: &Server) -> Manifest {
           {{ key = "validation", path = "data/1.parquet" }},
         ]
         "#,
-        base = server.url(""),
         prefix = &hex::<Sha256>(NET)[..8],
         md5 = hex::<md5::Md5>(&data_tar_gz()),
     );
