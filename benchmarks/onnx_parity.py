@@ -202,6 +202,9 @@ def main():
 
     failures = []
     print(f"{'network':28}{'exporter':>9}{'sites':>7}{'difference':>12}{'written':>10}", flush=True)
+    unknown = [name for name in args.networks if name not in NETWORKS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(NETWORKS)}")
     for name in args.networks or NETWORKS:
         size = NETWORKS[name][1]
         model = build(name)
