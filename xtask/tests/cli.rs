@@ -124,6 +124,26 @@ fn fetch_data_takes_what_the_mirror_has() {
     }
 }
 
+/// Nobody offers weights for LeNet-5.
+#[test]
+fn after_mnist_comes_training() {
+    for dataset in ["mnist", "fashion-mnist"] {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("datasets").join(dataset);
+        fs::create_dir_all(&folder).unwrap();
+        let files = ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"];
+        files.iter().for_each(|file| fs::write(folder.join(file), "").unwrap());
+        let (success, stdout, stderr) = xtask(root.path(), &["fetch-data", dataset, "test"]);
+        assert!(success, "{stderr}");
+        let expected = [
+            format!("there already: datasets/{dataset}/{}", files[0]),
+            format!("there already: datasets/{dataset}/{}", files[1]),
+            format!("next: cargo run -p train -- --dataset {dataset} --params-name mine --preset fast"),
+        ];
+        assert_eq!(stdout.lines().collect::<Vec<_>>(), expected);
+    }
+}
+
 #[test]
 fn bad_input_fails_and_says_what_would_be_good() {
     let (empty, incomplete) = (tempfile::tempdir().unwrap(), mirror(&["resnet20"]));
