@@ -75,7 +75,7 @@ impl MinimaxMaxPool {
     /// The published approximation with precision `alpha` on `[-bound, bound]`.
     ///
     /// # Errors
-    /// [`OpError::InvalidBound`] unless `bound` is positive and finite.
+    /// [`OpError::InvalidBound`](crate::OpError::InvalidBound) unless `bound` is positive and finite.
     pub fn new(alpha: Alpha, bound: f64, spec: PoolSpec) -> Result<Self> {
         Self::from_composite(CompositeSign::published(alpha), alpha.epsilon(), bound, spec)
     }

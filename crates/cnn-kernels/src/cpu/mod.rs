@@ -157,7 +157,7 @@ pub fn contiguous(values: &[f32], layout: &Layout) -> Vec<f32> {
     elements
 }
 
-/// The largest `|x|`; NaN if there is one: it is the largest of [`abs_bits`].
+/// The largest `|x|`; NaN if there is one: it is the largest of `abs_bits`.
 pub fn max_abs(values: &[f32]) -> f32 {
     f32::from_bits(SimdLevel::current().run(MaxAbsBits(values)))
 }
