@@ -19,10 +19,15 @@ const LARGEST: usize = 1 << 36;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape(Vec<usize>);
 
+/// How many numbers these dimensions have; `None` if that is more than a `usize` holds.
+pub fn elements(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+}
+
 impl Shape {
     /// A shape with these dimensions; `None` if its number of elements is above 2^36, or overflows.
     pub fn new(dims: Vec<usize>) -> Option<Self> {
-        let elements = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+        let elements = elements(&dims)?;
         (elements <= LARGEST).then_some(Self(dims))
     }
 

@@ -178,7 +178,7 @@ fn folded(
             _ => return invalid(format!("{:?} and {:?} do not fit", a.dims, b.dims)),
         });
     }
-    let elements = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
+    let elements = cnn_graph::shape::elements(&dims);
     let Some(elements) = elements else { return invalid(format!("the shape {dims:?} is not possible")) };
     importer.spend(elements)?;
     let index = |of: &[usize], flat: usize| {

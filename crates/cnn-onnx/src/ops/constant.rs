@@ -26,7 +26,7 @@ pub(crate) fn of_shape(importer: &mut Importer, call: &Call) -> Outcome {
     let dims = call.required(0)?.clone();
     let dims = importer.known_ints(&dims)?;
     let dims: Vec<usize> = dims.into_iter().map(|dim| usize::try_from(dim).unwrap_or(usize::MAX)).collect();
-    let elements = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
+    let elements = cnn_graph::shape::elements(&dims);
     let Some(elements) = elements else { return invalid(format!("the shape {dims:?} is not possible")) };
     importer.spend(elements)?;
     let value = match call.tensor("value")? {

@@ -22,8 +22,7 @@ fn to(importer: &mut Importer, x: usize, dims: Vec<usize>) -> Outcome {
 
 /// A constant with other dimensions.
 fn constant_to(importer: &mut Importer, constant: &Constant, dims: Vec<usize>) -> Outcome {
-    let elements = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
-    if elements != Some(constant.elements()) {
+    if cnn_graph::shape::elements(&dims) != Some(constant.elements()) {
         return invalid(format!("{:?} cannot become {dims:?}", constant.dims));
     }
     importer.constant(Constant { dims, ..constant.clone() })
@@ -118,8 +117,7 @@ fn resolve(target: &[Int], from: &[Int], elements: usize, allow_zero: bool) -> O
         }
     }
     if let Some(open) = open {
-        let known = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
-        match known {
+        match cnn_graph::shape::elements(&dims) {
             Some(known) if known > 0 && elements.is_multiple_of(known) => dims[open] = elements / known,
             _ => return invalid(format!("{elements} numbers do not fall into {dims:?}")),
         }
