@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::composite::{CompositeError, CompositeSign};
+use crate::composite::CompositeSign;
 use crate::cost::Cost;
 use crate::decimal::Decimal;
 use crate::polynomial::OddPolynomial;
@@ -175,9 +175,6 @@ impl Record {
         if self.components.len() != self.degrees.len() {
             let (degrees, components) = (self.degrees.len(), self.components.len());
             return Err(format!("{degrees} degrees, but {components} components"));
-        }
-        if self.degrees.len() > CompositeSign::MOST_COMPONENTS {
-            return Err(CompositeError::TooMany { found: self.degrees.len() }.to_string());
         }
         let polynomial = |(degree, component): (&usize, &ComponentRecord)| {
             let expected = degree.div_ceil(2);

@@ -254,9 +254,6 @@ fn sign(record: &CompositionRecord) -> Result<CompositeSign, CompositionError> {
         let (degrees, components) = (degrees.len(), coefficients.len());
         return Err(CompositionError::Components { degrees, components });
     }
-    if degrees.len() > CompositeSign::MOST_COMPONENTS {
-        return Err(CompositeError::TooMany { found: degrees.len() }.into());
-    }
     let mut polynomials = Vec::with_capacity(degrees.len());
     for (index, (&degree, texts)) in degrees.iter().zip(coefficients).enumerate() {
         let component = index + 1;
