@@ -4,6 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use atomic_file::is_at;
+
 use crate::error::{FetchError, Result};
 use crate::progress::Progress;
 
@@ -71,20 +73,4 @@ impl Drop for Lock {
             let _ = self.path.parent().map(fs::remove_dir);
         }
     }
-}
-
-/// Whether the open `file` is the one that `path` names.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => identity(open) == identity(named),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 mod temporaries;
 
-pub use temporaries::{Swept, Temporaries};
+pub use temporaries::{Swept, Temporaries, is_at};
 
 /// What [`write()`] calls its temporary files.
 const WRITING: Temporaries = Temporaries { prefix: ".writing-", suffix: "", shared: false };

@@ -5,13 +5,9 @@ use std::path::Path;
 
 use atomic_file::{check_folder, check_writable, write};
 
-/// The names in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
+mod support;
+
+use support::names;
 
 #[test]
 fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {

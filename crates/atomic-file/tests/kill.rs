@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use atomic_file::{Temporaries, write};
 
+mod support;
+
+use support::names;
+
 /// Where the child writes to.
 const FOLDER: &str = "ATOMIC_FILE_TEST_FOLDER";
 
@@ -27,13 +31,6 @@ fn child() {
     loop {
         write(&Path::new(&folder).join("report.json"), &contents).unwrap();
     }
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]
