@@ -7,12 +7,11 @@ The network is written here anew, from its description: there is no code of its 
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
-TABLES = HERE.parents[2] / "minimax-coeffs" / "tables"
+from common import HERE, Sign, hashed
+
 SHAPES = {
     "conv1.weight": (6, 1, 5, 5),
     "conv1.bias": (6,),
@@ -27,52 +26,12 @@ SHAPES = {
 }
 
 
-def hashed(name, shape):
-    """The values of a tensor by its name: README.md."""
-    mask = (1 << 64) - 1
-    seed = 0xCBF29CE484222325
-    for byte in f"dev:{name}".encode():
-        seed = ((seed ^ byte) * 0x100000001B3) & mask
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + np.arange(math.prod(shape), dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-    u = (z >> np.uint64(40)).astype(np.float64) / 2.0**24
-    values = {
-        "input": lambda: 4 * u - 2,
-        "bias": lambda: 0.1 * (2 * u - 1),
-        "weight": lambda: (2 * u - 1) * math.sqrt(4 / math.prod(shape[1:])),
-    }[name.split(".")[-1]]()
-    return values.astype(np.float32).astype(np.float64).reshape(shape)
-
-
-def sign(alpha):
-    """The published composition."""
-    lines = (TABLES / f"alpha_{alpha:02}.txt").read_text().splitlines()
-    first, *numbers = [line for line in lines if not line.startswith("#")]
-    components, numbers = [], [float(number) for number in numbers]
-    for degree in map(int, first.split()[1:]):
-        components.append(numbers[: degree + 1])
-        numbers = numbers[degree + 1 :]
-
-    def apply(x):
-        for coefficients in components:
-            square, total = x * x, np.zeros_like(x)
-            for c in reversed(coefficients[1::2]):
-                total = total * square + c
-            x = x * total
-        return x
-
-    return apply
-
-
 class Network:
     """Exact where there is no `alpha`; `relu` is another function in place of ReLU."""
 
     def __init__(self, alpha=None, b_relu=None, b_max=None, relu=None):
         self.alpha, self.b_relu, self.b_max, self.other = alpha, b_relu, b_max, relu
-        self.sign = sign(alpha) if alpha else None
+        self.sign = Sign(alpha) if alpha else None
         self.largest = {"relu": 0.0, "maxpool": 0.0}
 
     def see(self, kind, x, bound):
