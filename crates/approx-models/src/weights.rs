@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
+use cnn_graph::shape::elements;
 use torch_checkpoint::CheckpointError;
 
 use file::WeightsFile;
@@ -189,7 +190,7 @@ impl Weights {
         let mut checked = HashMap::with_capacity(tensors.len());
         for (name, tensor) in tensors {
             let (name, shape) = rename::rename(&name, tensor.dims());
-            if rename::elements(&shape).is_none() {
+            if elements(&shape).is_none() {
                 let reason = format!("`{name}` of shape {shape:?} would have too many numbers");
                 return Err(WeightsError::Malformed { path: origin.into(), reason });
             }

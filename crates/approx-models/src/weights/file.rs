@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
+use cnn_graph::shape::elements;
 use safetensors::tensor::{Dtype, Metadata};
 use torch_checkpoint::Checkpoint;
 
 use super::WeightsError;
-use super::rename::elements;
 
 /// The largest header that safetensors files may have.
 const LARGEST_HEADER: u64 = 100_000_000;

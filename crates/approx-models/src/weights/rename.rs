@@ -1,5 +1,7 @@
 //! From other sources' tensor names to those that the models request.
 
+use cnn_graph::shape::elements;
+
 /// Rules for the beginning of a name, tried in order; each applies once.
 const RULES: [Rule; 4] = [
     // torch.nn.DataParallel
@@ -9,11 +11,6 @@ const RULES: [Rule; 4] = [
     Rule { from: "pre_logits.fc2.", to: "classifier.3.", linear: true },
     Rule { from: "head.fc.", to: "classifier.6.", linear: false },
 ];
-
-/// How many numbers a tensor of this shape has; `None` if that is more than a `usize` holds.
-pub(super) fn elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
-}
 
 struct Rule {
     from: &'static str,
