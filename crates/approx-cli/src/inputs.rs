@@ -17,7 +17,7 @@ pub const EXTENSIONS: [&str; 3] = ["safetensors", "pt", "pth"];
 const NO_WEIGHTS: &str = ".checkpoint";
 
 /// Data sets that `train` trains networks for.
-const TRAINED: [&str; 3] = ["cifar10", "mnist", "fashion-mnist"];
+pub const TRAINED: [&str; 3] = ["cifar10", "mnist", "fashion-mnist"];
 
 /// Weights that can be fetched: data set, `--params-name`, and the manifest's source.
 const FETCHED: [(&str, &str, Option<&str>); 3] = [

@@ -130,7 +130,7 @@ pub struct RecipeArgs {
 
     /// Black pixels around an image before a window is cut out of it at random; 0 for none [both: 4; for mnist and
     /// fashion-mnist: 2]
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(0..=32))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(0..=Recipe::MOST_PADDING as i64))]
     pub crop_padding: Option<u16>,
 
     /// Do not mirror every other image; those of mnist never are

@@ -90,6 +90,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_command_line_the_checkpoint_and_the_zoo() {
+        let names: Vec<_> = DataSet::value_variants().iter().map(|dataset| dataset.name()).collect();
+        assert_eq!(names, approx_cli::inputs::TRAINED);
         for dataset in DataSet::value_variants() {
             assert_eq!(dataset.to_possible_value().unwrap().get_name(), dataset.name());
             assert_eq!(serde_json::to_value(dataset).unwrap(), dataset.name());
