@@ -116,6 +116,21 @@ impl ActivationFunction {
         }
     }
 
+    /// An upper bound of the derivative's size, everywhere.
+    pub fn steepest(self) -> f64 {
+        match self {
+            Self::Relu | Self::Clip { .. } | Self::Tanh => 1.0,
+            Self::LeakyRelu { slope } => slope.abs().max(1.0),
+            Self::HardSigmoid { scale, .. } => scale.abs(),
+            // At 3.
+            Self::HardSwish => 1.5,
+            Self::Sigmoid => 0.25,
+            // 1.0998 near 2.4, 1.1289 at √2, and nearly the same.
+            Self::Silu => 1.1,
+            Self::Gelu | Self::GeluTanh => 1.13,
+        }
+    }
+
     /// The derivative at `x`; at a kink that of the side where it is smaller in size.
     pub fn derivative(self, x: f64) -> f64 {
         let within = |inside: bool, slope: f64| if inside { slope } else { 0.0 };

@@ -16,6 +16,7 @@
 //! | [`activation`] | [`ActivationFunction`]: the functions that networks have for ReLU, exactly |
 //! | [`piecewise`] | [`PiecewiseLinear`]: ReLU6, leaky ReLU, hard-swish and their kind through ReLU |
 //! | [`smooth`] | [`Smooth`]: sigmoid, tanh, SiLU, GELU, and their best polynomials with proven errors |
+//! | [`fitted`] | [`FittedPolynomial`]: polynomials fitted to the distribution of an activation's inputs, with proven bounds |
 //! | [`remez`], [`real`] | the best approximation of a function on a union of intervals |
 //! | [`adapted`] | [`AdaptedForm`]: the same polynomial arranged so that float32 evaluates it fast |
 //! | [`nested`] | [`NestedForm`]: the same polynomial arranged so that float32 evaluates it accurately |
@@ -92,6 +93,7 @@ pub mod error_curve;
 pub mod exact;
 #[cfg(feature = "generate")]
 pub mod export;
+pub mod fitted;
 #[cfg(feature = "generate")]
 pub mod float32;
 #[cfg(feature = "generate")]
@@ -117,6 +119,7 @@ pub use alpha::{Alpha, AlphaError};
 pub use composite::{CompositeError, CompositeSign};
 pub use cost::Cost;
 pub use decimal::Decimal;
+pub use fitted::FittedPolynomial;
 #[cfg(feature = "generate")]
 pub use generate::Generated;
 pub use nested::NestedForm;

@@ -74,7 +74,7 @@ impl NoisyComponent {
 
 /// `κ(z)`: the root of the sum of the squares of the result's derivatives in all values but the input, by going backwards
 /// through the steps.
-fn amplification(plan: &EvaluationPlan, z: f64) -> f64 {
+pub(crate) fn amplification(plan: &EvaluationPlan, z: f64) -> f64 {
     let values = plan.values(z, |_| 0.0);
     let mut slopes = vec![0.0; values.len()];
     slopes[plan.output().index()] = 1.0;
