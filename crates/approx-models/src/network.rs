@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use approx_ops::{
-    Activation, Excursions, MinimaxMaxPool, Noise, NoisyMaxPool, NoisyRelu, PoolSpec, RangeRecorder,
-    RangeStats, Sketch,
+    Activation, Excursions, MinimaxMaxPool, Noise, NoisyFitted, NoisyMaxPool, NoisyRelu, PoolSpec,
+    RangeRecorder, RangeStats, Sketch,
 };
 use candle_core::{Device, Tensor};
 use cnn_graph::ops::{self, Op};
@@ -27,7 +27,7 @@ pub struct Site {
     name: String,
     value: ValueId,
     op: SiteOp,
-    bound: Option<f64>,
+    range: Option<(f64, f64)>,
     recorder: RangeRecorder,
 }
 
@@ -47,7 +47,7 @@ impl Site {
                 Op::Activation(activation) => SiteOp::Activation(*activation),
                 _ => unreachable!("no other operation is a site"),
             };
-            Ok(Site { name: node.name.clone(), value, op, bound: None, recorder: RangeRecorder::default() })
+            Ok(Site { name: node.name.clone(), value, op, range: None, recorder: RangeRecorder::default() })
         };
         graph.sites().map(site).collect()
     }
@@ -65,9 +65,23 @@ impl Site {
         }
     }
 
-    /// The bound of the approximation range; `None` where nothing is approximated on a range.
+    /// The bound of the approximation range, half of its length: `B` for `[-B, B]`; `None` where nothing is approximated
+    /// on a range.
     pub fn bound(&self) -> Option<f64> {
-        self.bound
+        self.range.map(|(_, bound)| bound)
+    }
+
+    /// The middle of the approximation range: 0 for `[-B, B]`, and where nothing is approximated on a range.
+    pub fn center(&self) -> f64 {
+        self.range.map_or(0.0, |(center, _)| center)
+    }
+
+    /// What the site computes in the exact network.
+    pub fn op(&self) -> Op {
+        match self.op {
+            SiteOp::Activation(function) => Op::Activation(function),
+            SiteOp::MaxPool(pool, _) => Op::MaxPool(ops::MaxPool(pool)),
+        }
     }
 
     /// What one evaluation of a composition on `[-bound, bound]` costs here, as [`Composition::cost_at`].
@@ -75,11 +89,7 @@ impl Site {
     /// # Errors
     /// [`ModelError::Smooth`] for a smooth function that no polynomial of a supported degree is that near to on this range.
     pub fn cost(&self, composition: &Composition, bound: f64) -> Result<Cost> {
-        let op = match self.op {
-            SiteOp::Activation(function) => Op::Activation(function),
-            SiteOp::MaxPool(pool, _) => Op::MaxPool(ops::MaxPool(pool)),
-        };
-        composition.cost_at(&op, bound).map_err(not_smooth(&self.name))
+        composition.cost_at(&self.op(), bound).map_err(not_smooth(&self.name))
     }
 
     /// The range of the inputs since the last call, and forgets it.
@@ -299,6 +309,14 @@ impl Network {
         longest_path(self.graph(), |node| of_site.get(node.name.as_str()).copied().unwrap_or(0))
     }
 
+    /// What all activations cost with this policy, as [`ActivationPolicy::cost`].
+    ///
+    /// # Errors
+    /// [`ModelError::Smooth`], as [`Site::cost`].
+    pub fn cost(&self, policy: &ActivationPolicy) -> Result<Cost> {
+        policy.cost(self.graph()).map_err(|(site, source)| not_smooth(&site)(source))
+    }
+
     /// The sites, in an order in which each comes after those that its input depends on.
     pub fn sites(&self) -> &[Site] {
         &self.sites
@@ -340,7 +358,7 @@ pub(crate) fn set_policy(
         }
     }
     for site in sites {
-        site.bound = policy.at(&site.name, site.kind()).approximation().map(|(_, bound)| bound);
+        site.range = policy.at(&site.name, site.kind()).range();
     }
     Ok(functions)
 }
@@ -378,13 +396,32 @@ fn activation_function(
                 None => Activation::piecewise(activation, sign, bound),
             }
             .map_err(at(name))?;
-            match options.outside {
-                Outside::Exact => approximation.with_exact_outside(),
-                Outside::Undefined => approximation,
+            within(approximation, options)
+        }
+        SitePolicy::Fitted(fitted) => {
+            let polynomial = fitted.polynomial();
+            if polynomial.function() != activation {
+                return Err(unsupported(format!(
+                    "{activation} by a polynomial for {}",
+                    polynomial.function()
+                )));
             }
+            if let Some(noise) = options.noise {
+                let fitted = NoisyFitted::new(polynomial, noise, name);
+                return Ok(ActivationFunction::NoisyFitted(fitted.map_err(at(name))?));
+            }
+            within(Activation::fitted(polynomial).map_err(at(name))?, options)
         }
     };
     Ok(ActivationFunction::Plain(approximation))
+}
+
+/// What is to become of values outside of its range.
+fn within(approximation: Activation, options: &RunOptions) -> Activation {
+    match options.outside {
+        Outside::Exact => approximation.with_exact_outside(),
+        Outside::Undefined => approximation,
+    }
 }
 
 /// Names the site that has no polynomial.

@@ -1,7 +1,7 @@
-// Activation functions besides ReLU: exact ones, sums of approximate ReLUs, and polynomials of smooth ones. minimax.cuh
+// Activation functions besides ReLU: exact ones, sums of approximate ReLUs, polynomials of smooth ones, and fitted ones. minimax.cuh
 // includes this between its parts.
 //
-// The arithmetic is the CPU's, operation by operation (src/cpu/exact.rs, piecewise.rs, smooth.rs), but for tanh and for
+// The arithmetic is the CPU's, operation by operation (src/cpu/exact.rs, piecewise.rs, smooth.rs, fitted.rs), but for tanh and for
 // GELU's error function and exponential, which are each platform's own.
 
 #pragma once
@@ -228,6 +228,85 @@ struct Smooth {
     if (p.is_odd == 0) return fused(dg, params.inverse_bound, p.slope);
     const float g = fused(t, b1, p.coefficients[0] - b2);
     return fused(z, dg, g) * params.inverse_bound;
+  }
+};
+
+/// A polynomial that is fitted to an activation's inputs: with `z = (x − center) / bound`, `t = T_2(z)` and `u = T_4(z)` it
+/// is `a(u) + t b(u) + z (c(u) + t d(u))`. a, b and c have a coefficient at least, d may have none.
+struct Fitted {
+  const ActivationParams<float>& params;
+  APPROX_FN explicit Fitted(const ActivationParams<float>& params) : params(params) {}
+  APPROX_FN float to_unit(float x) const { return (x - params.center) * params.inverse_bound; }
+  static APPROX_FN float second_chebyshev(float z) { return fused(z + z, z, -1.0f); }
+  /// Part `k` and its derivative.
+  APPROX_FN float part(uint32_t k, float u, float& slope) const {
+    const FunctionParams& p = params.function;
+    const float* c = p.coefficients + k * MAX_TERMS;
+    const uint32_t terms = p.fourths[k];
+    slope = 0.0f;
+    if (terms == 0) return 0.0f;
+    float value = c[terms - 1];
+    APPROX_NO_UNROLL
+    for (uint32_t i = terms - 1; i-- > 0;) {
+      slope = fused(slope, u, value);
+      value = fused(value, u, c[i]);
+    }
+    return value;
+  }
+  /// Two parts of several `u`.
+  template <int N>
+  APPROX_FN void pair(uint32_t k, const float (&u)[N], float (&a)[N], float (&b)[N]) const {
+    const FunctionParams& p = params.function;
+    const float *first = p.coefficients + k * MAX_TERMS, *second = first + MAX_TERMS;
+    const uint32_t both = p.fourths[k + 1];
+    APPROX_UNROLL
+    for (int i = 0; i < N; i++) {
+      a[i] = p.fourths[k] > both ? first[both] : 0.0f;
+      b[i] = 0.0f;
+    }
+    APPROX_NO_UNROLL
+    for (uint32_t j = both; j-- > 0;) {
+      APPROX_UNROLL
+      for (int i = 0; i < N; i++) {
+        a[i] = fused(a[i], u[i], first[j]);
+        b[i] = fused(b[i], u[i], second[j]);
+      }
+    }
+  }
+  template <int N>
+  APPROX_FN void eval(float (&x)[N]) const {
+    float z[N], t[N], u[N], a[N], b[N], y[N];
+    APPROX_UNROLL
+    for (int i = 0; i < N; i++) {
+      z[i] = to_unit(x[i]);
+      t[i] = second_chebyshev(z[i]);
+      u[i] = second_chebyshev(t[i]);
+    }
+    pair(2, u, a, b);
+    APPROX_UNROLL
+    for (int i = 0; i < N; i++) y[i] = z[i] * fused(t[i], b[i], a[i]);
+    pair(0, u, a, b);
+    APPROX_UNROLL
+    for (int i = 0; i < N; i++) {
+      const float value = fused(t[i], b[i], a[i]) + y[i];
+      x[i] = params.exact_outside != 0 && !is_within(z[i]) ? exact_value(params.function, x[i]) : value;
+    }
+  }
+  APPROX_FN float derivative(float x) const {
+    const float z = to_unit(x);
+    if (params.exact_outside != 0 && !is_within(z)) return exact_slope(params.function, x);
+    const float t = second_chebyshev(z);
+    const float u = second_chebyshev(t);
+    // t' = 4z and u' = 4t t'.
+    const float dt = 4.0f * z;
+    const float du = (4.0f * t) * dt;
+    float d_a, d_b, d_c, d_d;
+    part(0, u, d_a);
+    const float b = part(1, u, d_b);
+    const float c = part(2, u, d_c), d = part(3, u, d_d);
+    const float d_even = fused(fused(t, d_b, d_a), du, b * dt);
+    const float d_odd = fused(fused(t, d_d, d_c), du, d * dt);
+    return (fused(z, d_odd, fused(t, d, c)) + d_even) * params.inverse_bound;
   }
 };
 

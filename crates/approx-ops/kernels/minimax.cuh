@@ -84,17 +84,17 @@ struct Range {
 constexpr uint32_t NO_SLOT = 0xffffffffu;
 
 template <int N>
-APPROX_FN void measure(Range& range, const float (&x)[N], uint32_t bound_bits) {
+APPROX_FN void measure(Range& range, const float (&x)[N], float center, uint32_t bound_bits) {
   uint32_t largest = 0;
   APPROX_UNROLL
   for (int i = 0; i < N; i++) {
-    const uint32_t bits = bits_of(x[i]) & 0x7fffffffu;
+    const uint32_t bits = bits_of(x[i] - center) & 0x7fffffffu;
     largest = bits > largest ? bits : largest;
   }
   range.max_bits = largest > range.max_bits ? largest : range.max_bits;
   if (largest > bound_bits) {  // rare
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) range.out_of_range += (bits_of(x[i]) & 0x7fffffffu) > bound_bits;
+    for (int i = 0; i < N; i++) range.out_of_range += (bits_of(x[i] - center) & 0x7fffffffu) > bound_bits;
   }
 }
 
@@ -265,6 +265,8 @@ struct FunctionParams {
   Kink kink[MAX_KINKS];
   uint32_t terms;
   float coefficients[MAX_SQUARE_TERMS];
+  /// Lengths of the four parts of a fitted polynomial, each in MAX_TERMS of the coefficients.
+  uint32_t fourths[4];
 };
 
 /// How the numbers of an activation are arranged, and which function it is. `T` is the type of the composition.
@@ -280,7 +282,8 @@ struct ActivationParams {
   /// Numbers of a channel that lie side by side: `H · W` in `[N, C, H, W]`, 1 in `[N, H, W, C]`.
   Divisor inner;
   Divisor channels;
-  float bound;
+  /// The function is meant for [center − bound, center + bound].
+  float center, bound;
   float inverse_bound;
   uint32_t exact_outside;
   FunctionParams function;
@@ -434,7 +437,7 @@ APPROX_FN void activate(const ActivationParams<T>& p, const float* x, float* y, 
       APPROX_UNROLL
       for (int i = 0; i < 4; i++) values[i] = values[i] + others[i];
     }
-    measure(range, values, bound_bits);
+    measure(range, values, p.center, bound_bits);
     f.eval(values);
     store4(y + index, values);
   }
@@ -442,7 +445,7 @@ APPROX_FN void activate(const ActivationParams<T>& p, const float* x, float* y, 
     float value[1] = {x[i]};
     if (p.channels_are_used != 0) value[0] = affine(value[0], a, channel_of(p, i));
     if (a.addend != nullptr) value[0] = value[0] + a.addend[i];
-    measure(range, value, bound_bits);
+    measure(range, value, p.center, bound_bits);
     f.eval(value);
     y[i] = value[0];
   }
@@ -466,7 +469,8 @@ APPROX_FN void gradient(const ActivationParams<T>& p, const float* x, const floa
   X(minimax_f64, Minimax<double>, double) \
   X(exact, Exact, float)                  \
   X(piecewise, Piecewise, float)          \
-  X(smooth, Smooth, float)
+  X(smooth, Smooth, float)                \
+  X(fitted, Fitted, float)
 
 // ---- Max-pooling ------------------------------------------------------------------------------------------------
 
@@ -633,7 +637,7 @@ APPROX_FN void measure_own(const PoolParams<T>& p, const Window& w, const float*
   for (uint32_t row = top; row < bottom; row++) {
     for (uint32_t column = left; column < right; column++) {
       const float value[1] = {plane[static_cast<size_t>(row) * p.width + column]};
-      measure(range, value, bound_bits);
+      measure(range, value, 0.0f, bound_bits);
     }
   }
 }

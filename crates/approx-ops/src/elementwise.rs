@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use crate::cpu::composite::Composite;
 use crate::cpu::exact::Exact;
-use crate::cpu::map;
+use crate::cpu::fitted::Fitted;
+use crate::cpu::map::{self, Range};
 use crate::cpu::piecewise::Piecewise;
 use crate::cpu::smooth::Smooth;
 #[cfg(feature = "cuda")]
@@ -41,8 +42,10 @@ pub(crate) enum Function {
     Exact(Exact),
     /// Sums of approximate ReLUs.
     Piecewise(Arc<Piecewise>),
-    /// A polynomial.
+    /// A polynomial that is best on its range.
     Smooth(Arc<Smooth>),
+    /// A polynomial that is best for certain inputs.
+    Fitted(Arc<Fitted>),
 }
 
 /// Runs `$body` with `$map` bound to the kernel of `$function`: static dispatch over the closed set.
@@ -85,6 +88,10 @@ macro_rules! with_map {
                 let $map = &**smooth;
                 $body
             }
+            Function::Fitted(fitted) => {
+                let $map = &**fitted;
+                $body
+            }
         }
     };
 }
@@ -100,6 +107,7 @@ impl Function {
             Self::Exact(exact) => exact.name(),
             Self::Piecewise(piecewise) => piecewise.name,
             Self::Smooth(smooth) => smooth.name,
+            Self::Fitted(_) => "fitted",
         }
     }
 
@@ -113,15 +121,16 @@ impl Function {
         }
     }
 
-    /// The largest `|x|` that the function is meant for.
-    pub(crate) fn bound(&self) -> f32 {
+    /// What the function is meant for.
+    pub(crate) fn range(&self) -> Range {
         match self {
             Self::Identity { bound }
             | Self::MinimaxRelu { bound, .. }
-            | Self::MinimaxReluWithin { bound, .. } => *bound,
-            Self::Piecewise(piecewise) => piecewise.bound,
-            Self::Smooth(smooth) => smooth.bound,
-            _ => f32::MAX,
+            | Self::MinimaxReluWithin { bound, .. } => Range::within(*bound),
+            Self::Piecewise(piecewise) => Range::within(piecewise.bound),
+            Self::Smooth(smooth) => Range::within(smooth.bound),
+            Self::Fitted(fitted) => fitted.range,
+            _ => Range::ALL,
         }
     }
 
@@ -131,6 +140,7 @@ impl Function {
             Self::MinimaxRelu { sign, bound } => Self::MinimaxReluWithin { sign, bound },
             Self::Piecewise(piecewise) => Self::Piecewise(Arc::new(piecewise.with_exact_outside())),
             Self::Smooth(smooth) => Self::Smooth(Arc::new(smooth.with_exact_outside())),
+            Self::Fitted(fitted) => Self::Fitted(Arc::new(fitted.with_exact_outside())),
             other => other,
         }
     }
@@ -309,7 +319,7 @@ impl InplaceOp3 for AffineInPlace<'_> {
 impl Function {
     /// Applies the function to each of a task's values, on this thread.
     pub(crate) fn apply_in_place(&self, values: &mut [f32]) -> RangeStats {
-        with_map!(self, map => map::in_place(map, values, self.bound()))
+        with_map!(self, map => map::in_place(map, values, self.range()))
     }
 }
 
@@ -328,8 +338,8 @@ impl Function {
 
     /// Whether it is an approximation on a range.
     pub(crate) fn is_bounded(&self) -> bool {
-        use Function::{MinimaxRelu, MinimaxReluWithin, Piecewise, Smooth};
-        matches!(self, MinimaxRelu { .. } | MinimaxReluWithin { .. } | Piecewise(_) | Smooth(_))
+        use Function::{Fitted, MinimaxRelu, MinimaxReluWithin, Piecewise, Smooth};
+        matches!(self, MinimaxRelu { .. } | MinimaxReluWithin { .. } | Piecewise(_) | Smooth(_) | Fitted(_))
     }
 
     /// Multiplies each of a task's gradients by the derivative at the input, on this thread.
@@ -350,12 +360,12 @@ impl CustomOp1 for Forward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let values = cpu::as_f32(storage)?;
-        let bound = self.function.bound();
+        let within = self.function.range();
         let (outputs, range) = with_map!(&self.function, map => match layout.contiguous_offsets() {
-            Some((start, end)) => map::forward(map, &values[start..end], bound),
+            Some((start, end)) => map::forward(map, &values[start..end], within),
             None => {
                 let mut outputs = cpu::contiguous(values, layout);
-                let range = map::forward_in_place(map, &mut outputs, bound);
+                let range = map::forward_in_place(map, &mut outputs, within);
                 (outputs, range)
             }
         });

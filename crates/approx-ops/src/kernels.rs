@@ -6,6 +6,7 @@ use cnn_kernels::PoolSpec;
 
 use crate::cpu::composite::Composite;
 use crate::cpu::exact::Exact;
+use crate::cpu::map::Range;
 use crate::elementwise::{Channels, Function};
 use crate::error::{OpError, Result};
 
@@ -123,6 +124,7 @@ pub(crate) struct ActivationParams<T> {
     channels_are_used: u32,
     inner: Divisor,
     channels: Divisor,
+    center: f32,
     bound: f32,
     inverse_bound: f32,
     exact_outside: u32,
@@ -145,6 +147,8 @@ struct FunctionParams {
     kink: [KinkParams; MAX_KINKS],
     terms: u32,
     coefficients: [f32; MAX_SQUARE_TERMS],
+    /// Of the four parts of a fitted polynomial, each in a fourth of the first 64 coefficients.
+    fourths: [u32; 4],
 }
 
 /// A ReLU of a piecewise linear function.
@@ -171,6 +175,7 @@ impl FunctionParams {
             kink: [KinkParams::default(); MAX_KINKS],
             terms: 0,
             coefficients: [0.0; MAX_SQUARE_TERMS],
+            fourths: [0; 4],
         };
         let too_large =
             |terms| OpError::LargeFunction { op: function.name(), terms, limit: MAX_SQUARE_TERMS };
@@ -195,6 +200,15 @@ impl FunctionParams {
                 }
                 params.terms = map.coefficients.len() as u32;
                 params.coefficients[..map.coefficients.len()].copy_from_slice(&map.coefficients);
+                map.outside.iter().for_each(|exact| params.set_exact(exact));
+            }
+            Function::Fitted(map) => {
+                let parts = map.even.iter().chain(&map.odd);
+                let places = params.coefficients.chunks_exact_mut(MAX_TERMS);
+                for ((length, place), part) in params.fourths.iter_mut().zip(places).zip(parts) {
+                    *length = part.len() as u32;
+                    place[..part.len()].copy_from_slice(part);
+                }
                 map.outside.iter().for_each(|exact| params.set_exact(exact));
             }
             _ => {}
@@ -235,8 +249,10 @@ impl<T: Real> ActivationParams<T> {
             Function::MinimaxReluWithin { .. } => true,
             Function::Piecewise(map) => map.outside.is_some(),
             Function::Smooth(map) => map.outside.is_some(),
+            Function::Fitted(map) => map.outside.is_some(),
             _ => false,
         };
+        let Range { center, bound } = function.range();
         let Channels { count: channel_count, inner } = channels.unwrap_or(Channels { count: 1, inner: 1 });
         Ok(Self {
             count: count as u32,
@@ -245,8 +261,9 @@ impl<T: Real> ActivationParams<T> {
             channels_are_used: channels.is_some().into(),
             inner: Divisor::new(inner),
             channels: Divisor::new(channel_count),
-            bound: function.bound(),
-            inverse_bound: 1.0 / function.bound(),
+            center,
+            bound,
+            inverse_bound: 1.0 / bound,
             exact_outside: exact_outside.into(),
             function: FunctionParams::new(function)?,
             sign,

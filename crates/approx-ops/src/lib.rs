@@ -10,7 +10,7 @@
 //! | [`relu`](mod@relu) | [`MinimaxRelu`], and the exact [`relu()`] |
 //! | [`quadratic`] | [`square`] and [`relu_aq`], the low-degree alternatives that the paper compares with |
 //! | [`max_pool`](mod@max_pool) | [`MinimaxMaxPool`], and the exact [`max_pool()`], of any window |
-//! | [`noise`] | [`NoisyRelu`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
+//! | [`noise`] | [`NoisyRelu`], [`NoisyFitted`], [`NoisyMaxPool`]: the same under the noise of CKKS, simulated |
 //! | [`activation`] | [`Activation`]: any function of one variable, chosen at run time: exact, through ReLU or a polynomial; by itself or at the end of a kernel of the crate [`cnn_kernels`] |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`sketch`] | [`Sketch`]: the distribution of a site's inputs |
@@ -54,7 +54,7 @@ pub use cnn_kernels::{PoolSpec, RangeStats};
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, max_pool, max_pool_gradient};
 pub use minimax_coeffs::ActivationFunction;
-pub use noise::{Excursions, Noise, NoisyMaxPool, NoisyRelu};
+pub use noise::{Excursions, Noise, NoisyFitted, NoisyMaxPool, NoisyRelu};
 pub use quadratic::{relu_aq, square};
 pub use range::{RangePenalty, RangeRecorder};
 pub use relu::{MinimaxRelu, relu};

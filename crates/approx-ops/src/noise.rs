@@ -24,8 +24,8 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use cnn_kernels::tensor::dense_channels_last;
 use cnn_kernels::{PoolSpec, RangeStats, SimdLevel, check_dtype};
-use minimax_coeffs::noise::NoisyComponent;
-use minimax_coeffs::{CompositeSign, NestedForm};
+use minimax_coeffs::noise::{NoisyComponent, NoisyPolynomial};
+use minimax_coeffs::{CompositeSign, FittedPolynomial, NestedForm};
 use pulp::{Simd, WithSimd};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -263,6 +263,59 @@ impl WithSimd for ReluOfImage<'_> {
                 (ys, seen)
             },
         )
+    }
+}
+
+/// A fitted polynomial under noise.
+#[derive(Debug, Clone)]
+pub struct NoisyFitted(Arc<FittedUnderNoise>);
+
+#[derive(Debug)]
+struct FittedUnderNoise {
+    polynomial: FittedPolynomial,
+    amplification: NoisyPolynomial,
+    noise: Noise,
+    site: String,
+}
+
+impl NoisyFitted {
+    /// The polynomial on its interval, with the noise of the place called `site`. Values are held in units of half of the
+    /// interval, from its middle.
+    ///
+    /// # Errors
+    /// [`InvalidBound`](crate::OpError::InvalidBound) for an interval that float32 does not have.
+    pub fn new(polynomial: &FittedPolynomial, noise: Noise, site: &str) -> Result<Self> {
+        check_bound(polynomial.radius())?;
+        Ok(Self(Arc::new(FittedUnderNoise {
+            amplification: NoisyPolynomial::new(polynomial),
+            polynomial: polynomial.clone(),
+            noise,
+            site: site.to_owned(),
+        })))
+    }
+
+    /// Applies it, and records the range of the input.
+    ///
+    /// # Shapes
+    /// `xs`: `[N, …]`; the output has the same.
+    ///
+    /// # Errors
+    /// [`UnsupportedDType`](cnn_kernels::KernelError::UnsupportedDType), or candle's own.
+    pub fn forward(&self, xs: &Tensor, recorder: &RangeRecorder) -> Result<Tensor> {
+        check_dtype("noisy_fitted", xs.dtype())?;
+        let FittedUnderNoise { polynomial, amplification, noise, site } = &*self.0;
+        let (center, radius) = (polynomial.center(), polynomial.radius());
+        by_image(xs, |image| {
+            recorder.record(RangeStats::around(image, center as f32, radius as f32));
+            let mut rng = noise.stream(site, image);
+            let mut gauss = || noise.sigma * rng.sample::<f64, _>(StandardNormal);
+            let noisy = |x: &f32| {
+                let z = (f64::from(*x) - center) / radius + gauss();
+                let added = radius * amplification.amplification(z) * gauss();
+                (polynomial.eval(center + radius * z) + added) as f32
+            };
+            image.iter().map(noisy).collect()
+        })
     }
 }
 

@@ -130,10 +130,12 @@ impl RangeRecorder {
     }
 }
 
-/// A penalty on inputs near and outside the bound: `weight · (|x| / B − 0.9)²` where that is positive.
+/// A penalty on inputs near and outside the ends of a range: `weight · (|x − center| / B − 0.9)²` where that is positive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RangePenalty {
-    /// `B`.
+    /// The middle of the range; 0 for most.
+    pub center: f32,
+    /// Half of its length, `B`.
     pub bound: f32,
     /// What the squares are multiplied by.
     pub weight: f32,
@@ -147,10 +149,11 @@ impl RangePenalty {
     pub fn add_gradient(&self, values: &[f32], gradients: &mut [f32]) -> f64 {
         let mut sum = 0.0;
         for (gradient, x) in gradients.iter_mut().zip(values) {
-            let excess = x.abs() / self.bound - Self::FREE;
+            let distance = x - self.center;
+            let excess = distance.abs() / self.bound - Self::FREE;
             if excess > 0.0 {
                 sum += f64::from(excess * excess);
-                *gradient += self.weight * 2.0 * excess * x.signum() / self.bound;
+                *gradient += self.weight * 2.0 * excess * distance.signum() / self.bound;
             }
         }
         f64::from(self.weight) * sum
@@ -165,9 +168,10 @@ impl RangePenalty {
     /// candle's, for other shapes.
     pub fn add_gradient_to(&self, values: &Tensor, gradients: &Tensor) -> candle_core::Result<(Tensor, f64)> {
         let (bound, weight) = (f64::from(self.bound), f64::from(self.weight));
-        let excess = values.abs()?.affine(1.0 / bound, -f64::from(Self::FREE))?.relu()?;
+        let distances = values.affine(1.0, -f64::from(self.center))?;
+        let excess = distances.abs()?.affine(1.0 / bound, -f64::from(Self::FREE))?.relu()?;
         let sum: f32 = excess.sqr()?.sum_all()?.to_scalar()?;
-        let own = (excess * values.sign()?)?.affine(2.0 * weight / bound, 0.0)?;
+        let own = (excess * distances.sign()?)?.affine(2.0 * weight / bound, 0.0)?;
         Ok(((gradients + own)?, weight * f64::from(sum)))
     }
 }
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn penalties_of_tensors_are_those_of_numbers() {
-        let penalty = RangePenalty { bound: 2.0, weight: 0.25 };
+        let penalty = RangePenalty { center: 0.5, bound: 2.0, weight: 0.25 };
         let (values, mut gradients) = ([0.5, -1.9, 1.79, 7.0, -30.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
         let tensor = |values: &[f32]| Tensor::new(values, &candle_core::Device::Cpu).unwrap();
         let (actual, sum) = penalty.add_gradient_to(&tensor(&values), &tensor(&gradients)).unwrap();

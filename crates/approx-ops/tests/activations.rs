@@ -6,8 +6,9 @@ mod devices;
 use approx_ops::{Activation, ActivationFunction as F, OpError, RangeRecorder, RangeStats};
 use candle_core::{Device, Tensor};
 use cnn_kernels::SimdLevel;
+use minimax_coeffs::fitted::{Density, FLOOR, Fit};
 use minimax_coeffs::smooth::approximate;
-use minimax_coeffs::{Alpha, CompositeSign, Smooth, SmoothApproximation};
+use minimax_coeffs::{Alpha, CompositeSign, FittedPolynomial, Smooth, SmoothApproximation};
 
 use devices::devices;
 
@@ -83,6 +84,7 @@ fn every_simd_level_and_device_is_accurate() {
         exact_functions_are_accurate(&device);
         sums_of_relus_are_accurate(&device);
         polynomials_are_accurate(&device, &polynomials);
+        fitted_polynomials_are_accurate(&device);
     }
 }
 
@@ -111,7 +113,7 @@ fn sums_of_relus_are_accurate(device: &Device) {
         for (f, bound) in piecewise_functions().into_iter().flat_map(|f| [2.5, 8.0, 40.0].map(|b| (f, b))) {
             let sum = f.piecewise().unwrap();
             let activation = Activation::piecewise(f, sign, bound).unwrap();
-            assert_eq!(activation.bound(), Some(bound as f32));
+            assert_eq!(activation.range(), Some((0.0, bound as f32)));
             let xs = inputs(bound);
             let (values, derivatives, range) = run(&activation, &xs, device);
             let allowed = sum.error_bound(alpha.epsilon() / 16.0, bound) + 1e-6 * bound;
@@ -143,6 +145,47 @@ fn polynomials_are_accurate(device: &Device, polynomials: &[SmoothApproximation]
         let name = format!("the derivative of {name}");
         check(&name, &derivatives, &xs, |_, _| 2e-3, |x| p.eval_with_derivative(x).1);
         assert_eq!(range.out_of_range, 0, "{name}");
+    }
+}
+
+/// Polynomials fitted to what sites of networks look like, of all degrees, on an interval around another middle than 0.
+fn fitted() -> Vec<FittedPolynomial> {
+    let value = |i: u32| f64::from(i) / 40.0 - 4.0;
+    let weight = |x: f64| (-(x + 1.0).powi(2)).exp() + 0.02 * (-x.abs() / 3.0).exp();
+    let density = Density::new((0..520).map(|i| (value(i), weight(value(i))))).unwrap();
+    let fit = Fit::new(F::Relu, &density, [-5.5, 10.5], FLOOR).unwrap();
+    (2..=FittedPolynomial::MAX_DEGREE).map(|degree| fit.polynomial(degree).unwrap()).collect()
+}
+
+fn fitted_polynomials_are_accurate(device: &Device) {
+    for p in fitted() {
+        let activation = Activation::fitted(&p).unwrap();
+        assert_eq!(activation.range(), Some((2.5, 8.0)));
+        let xs: Vec<f32> = inputs(8.0).iter().map(|x| x + 2.5).collect();
+        let size: f64 = p.coefficients().iter().map(|c| c.abs()).sum();
+        let slopes: f64 = p.coefficients().iter().enumerate().map(|(k, c)| (k * k) as f64 * c.abs()).sum();
+        let (values, derivatives, range) = run(&activation, &xs, device);
+        assert!(range.out_of_range == 0 && (range.max_abs - 8.0).abs() < 0.01, "{range:?}");
+        let tolerance = if p.degree() <= 31 { 2e-6 } else { 1e-4 };
+        let name = format!("degree {}", p.degree());
+        check(&name, &values, &xs, |_, _| tolerance * size, |x| p.eval(x));
+        check(&name, &derivatives, &xs, |_, _| tolerance / 4.0 * slopes, |x| p.derivative(x));
+    }
+}
+
+#[test]
+fn fitted_polynomials_are_exact_outside_where_that_is_asked_for() {
+    let p = &fitted()[13];
+    let xs = [-6.0f32, -5.4, 10.4, 10.6, 30.0, f32::NAN];
+    for device in devices() {
+        let (undefined, _, range) = run(&Activation::fitted(p).unwrap(), &xs, &device);
+        assert!(range.max_abs.is_nan() && range.out_of_range == 4, "{range:?}");
+        assert!(undefined[4] < -1e3 || undefined[4] > 1e3, "{undefined:?}");
+        let (exact, slopes, range) = run(&Activation::fitted(p).unwrap().with_exact_outside(), &xs, &device);
+        assert_eq!(range.out_of_range, 4);
+        assert_eq!(([exact[0], exact[3], exact[4]], [slopes[0], slopes[4]]), ([0.0, 10.6, 30.0], [0.0, 1.0]));
+        assert_eq!((exact[1], exact[2]), (undefined[1], undefined[2]));
+        assert!(exact[5].is_nan());
     }
 }
 

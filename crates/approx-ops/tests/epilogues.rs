@@ -67,7 +67,7 @@ fn batch_norms() {
         assert_eq!(bits(&ys), bits(&activation.forward(&zs, &after).unwrap()), "{activation:?}");
         assert_eq!(within.take(), after.take(), "{activation:?}");
 
-        let penalty = activation.bound().map(|bound| RangePenalty { bound, weight: 0.3 });
+        let penalty = activation.range().map(|(center, bound)| RangePenalty { center, bound, weight: 0.3 });
         let epilogue = activation.penalised_by(penalty);
         let back = norm.backward(&xs, Some(&addend), &epilogue, &statistics, &gradient).unwrap();
         let mut expected = values(&activation.gradient(&zs, &gradient).unwrap());

@@ -1,14 +1,15 @@
 //! What stands at the activations of a network.
 //!
 //! An [`ActivationPolicy`] says it for each site: exact, a parabola, or a composition of minimax polynomials on a
-//! range. A [`Composition`] is known by what it is, by the digest of its coefficients, so that a policy can be written
+//! range, or a polynomial that is fitted to what the site sees. A [`Composition`] is known by what it is, by the digest of its coefficients, so that a policy can be written
 //! to a file with the polynomials that were not published, and read again by anybody. How a run treats values outside
 //! of the range, and what noise it simulates, is no part of a policy.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`composition`] | [`Composition`]: polynomials with their precision, provenance and digest |
-//! | `cost` | what a composition costs at a site |
+//! | [`fitted`] | [`Fitted`]: polynomials made for the inputs of a site, with proven bounds |
+//! | `cost` | what stands at a site costs, and what all of it does |
 //! | [`v1`] | reads policies as they were written before compositions had digests |
 
 use std::collections::BTreeMap;
@@ -19,10 +20,12 @@ use serde::{Deserialize, Serialize};
 
 pub mod composition;
 mod cost;
+pub mod fitted;
 mod record;
 pub mod v1;
 
 pub use composition::{Composition, CompositionError, CompositionRecord};
+pub use fitted::{Fitted, FittedError, FittedRecord};
 
 use record::PolicyRecord;
 
@@ -54,6 +57,8 @@ pub enum SitePolicy {
         /// `B`: the range of approximation is `[-B, B]`, in units of the input.
         bound: f64,
     },
+    /// A polynomial that is best for what the site sees.
+    Fitted(Arc<Fitted>),
 }
 
 impl SitePolicy {
@@ -69,13 +74,32 @@ impl SitePolicy {
             Self::Square => "square",
             Self::ReluAq => "relu_aq",
             Self::Minimax { .. } => "minimax",
+            Self::Fitted(_) => "fitted",
         }
     }
 
-    /// The composition and the bound; `None` where nothing is approximated on a range.
+    /// The composition and the bound; `None` for anything else.
     pub fn approximation(&self) -> Option<(&Arc<Composition>, f64)> {
         match self {
             Self::Minimax { composition, bound } => Some((composition, *bound)),
+            Self::Exact | Self::Square | Self::ReluAq | Self::Fitted(_) => None,
+        }
+    }
+
+    /// The fitted polynomial; `None` for anything else.
+    pub fn fitted(&self) -> Option<&Arc<Fitted>> {
+        match self {
+            Self::Fitted(fitted) => Some(fitted),
+            _ => None,
+        }
+    }
+
+    /// The middle of the range of approximation and half of its length, 0 and `B` for `[-B, B]`; `None` where nothing is
+    /// approximated on a range.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        match self {
+            Self::Minimax { bound, .. } => Some((0.0, *bound)),
+            Self::Fitted(fitted) => Some((fitted.polynomial().center(), fitted.polynomial().radius())),
             Self::Exact | Self::Square | Self::ReluAq => None,
         }
     }
@@ -85,6 +109,7 @@ impl SitePolicy {
         match self {
             Self::Exact | Self::Minimax { .. } => true,
             Self::Square | Self::ReluAq => kind == SiteKind::Relu,
+            Self::Fitted(fitted) => fitted.suits(kind),
         }
     }
 }
@@ -154,13 +179,14 @@ impl ActivationPolicy {
         self
     }
 
-    /// The same bounds with another composition, wherever something is approximated on a range.
+    /// The same bounds with another composition, wherever something is approximated on a range. That of a fitted
+    /// polynomial becomes `[-B, B]` with the end that is farther from 0.
     #[must_use]
     pub fn with_composition(mut self, composition: &Arc<Composition>) -> Self {
         let all = [&mut self.relu, &mut self.max_pool].into_iter().chain(self.sites.values_mut());
         for policy in all {
-            if let SitePolicy::Minimax { composition: old, .. } = policy {
-                *old = composition.clone();
+            if let Some((center, radius)) = policy.range() {
+                *policy = SitePolicy::minimax(composition, center.abs() + radius);
             }
         }
         self
@@ -203,7 +229,11 @@ impl ActivationPolicy {
         for (site, kind) in sites {
             let policy = self.at(site, kind);
             if !policy.suits(kind) {
-                return Err(PolicyError::NotForMaxPool { site: site.to_owned(), method: policy.method() });
+                let (site, method) = (site.to_owned(), policy.method());
+                return Err(match kind {
+                    SiteKind::MaxPool => PolicyError::NotForMaxPool { site, method },
+                    SiteKind::Relu => PolicyError::ForMaxPool { site },
+                });
             }
         }
         Ok(())
@@ -222,12 +252,30 @@ pub enum PolicyError {
         known: Vec<String>,
     },
     /// A parabola that stands for a max-pooling.
-    #[error("{site}: `{method}` stands for ReLU only; a max-pooling can be `exact` or `minimax`")]
+    #[error(
+        "{site}: this `{method}` stands for an activation; a max-pooling can be `exact`, `minimax`, or `fitted` to differences"
+    )]
     NotForMaxPool {
         /// The max-pooling.
         site: String,
         /// [`SitePolicy::method`].
         method: &'static str,
+    },
+    /// A polynomial for the differences in a max-pooling, at an activation.
+    #[error(
+        "{site}: the polynomial was fitted to the differences in a max-pooling, and does not stand for an activation"
+    )]
+    ForMaxPool {
+        /// The activation.
+        site: String,
+    },
+    /// A fitted polynomial is not what it claims to be.
+    #[error("{site}: {source}")]
+    Fitted {
+        /// Where it stands.
+        site: String,
+        /// What is wrong with it.
+        source: FittedError,
     },
     /// A site's polynomials are named in two ways, or not at all.
     #[error(

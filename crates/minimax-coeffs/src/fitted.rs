@@ -153,6 +153,8 @@ fn hex(numbers: impl Iterator<Item = f64>) -> String {
 pub struct Fit {
     function: ActivationFunction,
     interval: [f64; 2],
+    /// Of the Chebyshev polynomials that it is a sum of: all of them, or those that are even.
+    step: usize,
     /// Column `k` has `k + 1` numbers: the upper triangle of the problem.
     triangle: Vec<Vec<f64>>,
     /// Its right-hand side.
@@ -170,6 +172,29 @@ impl Fit {
         interval: [f64; 2],
         floor: f64,
     ) -> Result<Self, FitError> {
+        Self::of(function, density, interval, floor, 1)
+    }
+
+    /// The problem of an even function on `[-bound, bound]`, for polynomials that are even. The density is that of `|x|`.
+    ///
+    /// # Errors
+    /// As [`Fit::new`].
+    pub fn even(
+        function: ActivationFunction,
+        density: &Density,
+        bound: f64,
+        floor: f64,
+    ) -> Result<Self, FitError> {
+        Self::of(function, density, [-bound, bound], floor, 2)
+    }
+
+    fn of(
+        function: ActivationFunction,
+        density: &Density,
+        interval: [f64; 2],
+        floor: f64,
+        step: usize,
+    ) -> Result<Self, FitError> {
         let [low, high] = check_interval(interval)?;
         if !(floor > 0.0 && floor <= 1.0) {
             return Err(FitError::Floor(floor));
@@ -181,7 +206,7 @@ impl Fit {
         let place = |i: usize| low + (high - low) * i as f64 / (FLOOR_PLACES - 1) as f64;
         let places = (0..FLOOR_PLACES).map(|i| (place(i), floor / FLOOR_PLACES as f64));
         let rows = density.points.iter().copied().chain(places).map(|(x, weight)| (x, weight.sqrt()));
-        let terms = FittedPolynomial::MAX_DEGREE + 1;
+        let terms = FittedPolynomial::MAX_DEGREE / step + 1;
         let map = Unit::of(interval);
         // Columns of the weighted Chebyshev polynomials, and the function as the last one.
         let rows: Vec<(f64, f64)> = rows.collect();
@@ -191,12 +216,14 @@ impl Fit {
             let (mut before, mut last) = (root * z, root);
             for column in &mut columns[..terms] {
                 column.push(last);
-                (before, last) = (last, 2.0 * z * last - before);
+                for _ in 0..step {
+                    (before, last) = (last, 2.0 * z * last - before);
+                }
             }
             columns[terms].push(root * function.eval(x));
         }
         let (triangle, rotated) = triangular(columns);
-        Ok(Self { function, interval, triangle, rotated })
+        Ok(Self { function, interval, step, triangle, rotated })
     }
 
     /// The best polynomial of at most this degree.
@@ -207,14 +234,17 @@ impl Fit {
         if !(2..=FittedPolynomial::MAX_DEGREE).contains(&degree) {
             return Err(FitError::Degree(degree));
         }
-        let mut coefficients = self.rotated[..=degree].to_vec();
-        for k in (0..=degree).rev() {
-            coefficients[k] /= self.triangle[k][k];
-            let value = coefficients[k];
-            for (row, c) in coefficients[..k].iter_mut().enumerate() {
+        let last = degree / self.step;
+        let mut found = self.rotated[..=last].to_vec();
+        for k in (0..=last).rev() {
+            found[k] /= self.triangle[k][k];
+            let value = found[k];
+            for (row, c) in found[..k].iter_mut().enumerate() {
                 *c -= self.triangle[k][row] * value;
             }
         }
+        let mut coefficients = vec![0.0; last * self.step + 1];
+        coefficients.iter_mut().step_by(self.step).zip(found).for_each(|(to, from)| *to = from);
         FittedPolynomial::new(self.function, self.interval, coefficients)
     }
 }
@@ -357,12 +387,18 @@ impl FittedPolynomial {
 
     /// The steps of an encrypted evaluation, of `(x − center) / radius`.
     pub fn plan(&self) -> EvaluationPlan {
-        EvaluationPlan::of_polynomial(&self.coefficients).expect("finite coefficients, of degree 2 at least")
+        self.plan_in_units_of(1.0)
+    }
+
+    /// The same, of which the values are to be multiplied by `unit`.
+    pub(crate) fn plan_in_units_of(&self, unit: f64) -> EvaluationPlan {
+        let scaled: Vec<f64> = self.coefficients.iter().map(|c| c / unit).collect();
+        EvaluationPlan::of_polynomial(&scaled).expect("finite coefficients, of degree 2 at least")
     }
 
     /// What an encrypted evaluation costs.
     pub fn cost(&self) -> Cost {
-        Self::cost_of_degree(self.degree()).expect("the degree was checked")
+        self.plan().cost()
     }
 
     /// What a polynomial of this degree costs; `None` for a degree that is not supported. A coefficient that is 0 by
@@ -370,6 +406,15 @@ impl FittedPolynomial {
     pub fn cost_of_degree(degree: usize) -> Option<Cost> {
         (2..=Self::MAX_DEGREE).contains(&degree).then(|| {
             EvaluationPlan::of_polynomial(&vec![1.0; degree + 1]).expect("finite coefficients").cost()
+        })
+    }
+
+    /// What an even polynomial of at most this degree costs; `None` for a degree that is not supported.
+    pub fn cost_of_even(degree: usize) -> Option<Cost> {
+        let is_even = |order: usize| f64::from(u8::from(order % 2 == 0));
+        (2..=Self::MAX_DEGREE).contains(&degree).then(|| {
+            let coefficients: Vec<f64> = (0..=degree / 2 * 2).map(is_even).collect();
+            EvaluationPlan::of_polynomial(&coefficients).expect("finite coefficients").cost()
         })
     }
 
@@ -392,9 +437,7 @@ impl FittedPolynomial {
     /// By what an encrypted evaluation amplifies the noise of a rescaling, at most: where values are held in units of
     /// [`radius`](Self::radius), as [`crate::noise`]. Looked for on a grid.
     pub fn noise_amplification(&self) -> f64 {
-        let radius = self.radius();
-        let scaled: Vec<f64> = self.coefficients.iter().map(|c| c / radius).collect();
-        let plan = EvaluationPlan::of_polynomial(&scaled).expect("finite coefficients, of degree 2 at least");
+        let plan = self.plan_in_units_of(self.radius());
         const PLACES: u32 = 512;
         let place = |i: u32| (std::f64::consts::PI * f64::from(i) / f64::from(PLACES)).cos();
         (0..=PLACES).map(|i| amplification(&plan, place(i))).fold(0.0, f64::max)
@@ -576,6 +619,23 @@ mod tests {
                 let floor: f64 = places.map(|x| error(x) * basis(x)).sum::<f64>() / 2049.0;
                 let product = density.mean(|x| error(x) * basis(x)) + FLOOR * floor;
                 assert!(product.abs() < 1e-11, "degree {degree}, T_{k}: {product}");
+            }
+        }
+    }
+
+    #[test]
+    fn even_fits_are_those_of_a_symmetric_density() {
+        let sizes: Vec<(f64, f64)> =
+            (0..400).map(|i| (f64::from(i) / 100.0, 1.0 / f64::from(i + 1))).collect();
+        let both = sizes.iter().flat_map(|&(x, w)| [(x, w), (-x, w)]);
+        let abs = ActivationFunction::LeakyRelu { slope: -1.0 };
+        let fit = Fit::new(abs, &Density::new(both).unwrap(), [-5.0, 5.0], FLOOR).unwrap();
+        let even = Fit::even(abs, &Density::new(sizes.iter().copied()).unwrap(), 5.0, FLOOR).unwrap();
+        for degree in [2, 14, 62] {
+            let (p, q) = (fit.polynomial(degree).unwrap(), even.polynomial(degree + 1).unwrap());
+            assert_eq!((q.degree(), q.cost()), (degree, FittedPolynomial::cost_of_even(degree).unwrap()));
+            for (order, (p, q)) in p.coefficients().iter().zip(q.coefficients()).enumerate() {
+                assert!((p - q).abs() < 1e-10, "degree {degree}, T_{order}: {p} and {q}");
             }
         }
     }

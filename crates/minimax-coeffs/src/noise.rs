@@ -16,6 +16,7 @@
 
 use crate::chain::Chain;
 use crate::composite::CompositeSign;
+use crate::fitted::FittedPolynomial;
 use crate::plan::{EvaluationPlan, Operation};
 
 /// The standard deviation, in units of the message, that a rescaling adds to the real part of each slot:
@@ -35,27 +36,71 @@ pub struct NoisyComponent {
     pub radius: f64,
     /// What its value is divided by: the next component's radius, and 1 after the last.
     pub next_radius: f64,
-    /// `κ` at `|z| = 1 − (i / STEPS)²`. It is even in `z`.
-    amplification: Vec<f32>,
+    /// It is even in `z`.
+    amplification: Amplification,
+}
+
+/// `κ` of one polynomial, on one side of 0.
+#[derive(Debug, Clone, PartialEq)]
+struct Amplification {
+    /// At `|z| = 1 − (i / STEPS)²`.
+    table: Vec<f32>,
+}
+
+impl Amplification {
+    /// Intervals of the table, of equal length in `sqrt(1 − |z|)`: closer towards the ends of the range, where a polynomial
+    /// moves fastest.
+    const STEPS: u16 = 1024;
+
+    /// On the side of `sign`, 1 or −1.
+    fn new(plan: &EvaluationPlan, sign: f64) -> Self {
+        let at = |i: u16| {
+            let step = f64::from(i) / f64::from(Self::STEPS);
+            amplification(plan, sign * (1.0 - step * step)) as f32
+        };
+        Self { table: (0..=Self::STEPS).map(at).collect() }
+    }
+
+    /// Interpolated at `|z|`; beyond the range that of its end.
+    #[inline]
+    fn at(&self, z: f64) -> f64 {
+        let place = (1.0 - z.abs()).max(0.0).sqrt() * f64::from(Self::STEPS);
+        // NaN gives the first entry.
+        let index = (place as usize).min(usize::from(Self::STEPS) - 1);
+        let (left, right) = (f64::from(self.table[index]), f64::from(self.table[index + 1]));
+        left + (right - left) * (place - index as f64).min(1.0)
+    }
+}
+
+/// A fitted polynomial under noise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoisyPolynomial {
+    /// Of negative and of other `z`.
+    sides: [Amplification; 2],
+}
+
+impl NoisyPolynomial {
+    /// The polynomial with its values in units of its [`radius`](FittedPolynomial::radius).
+    pub fn new(polynomial: &FittedPolynomial) -> Self {
+        let plan = polynomial.plan_in_units_of(polynomial.radius());
+        Self { sides: [-1.0, 1.0].map(|sign| Amplification::new(&plan, sign)) }
+    }
+
+    /// `κ(z)`, interpolated; beyond the range that of its end.
+    #[inline]
+    pub fn amplification(&self, z: f64) -> f64 {
+        self.sides[usize::from(z >= 0.0)].at(z)
+    }
 }
 
 impl NoisyComponent {
-    /// Intervals of the table of `κ`, of equal length in `sqrt(1 − |z|)`: closer towards the ends of the range, where a
-    /// polynomial moves fastest.
-    const STEPS: u16 = 1024;
-
     /// All components of a composition.
     pub fn all(sign: &CompositeSign) -> Vec<Self> {
         let chain = Chain::of_sign(sign, 0.0);
         let one = |(i, scaled): (usize, &Vec<f64>)| {
             let plan =
                 EvaluationPlan::of_polynomial(scaled).expect("a component is finite, of degree 1 at least");
-            let amplification = (0..=Self::STEPS)
-                .map(|i| {
-                    let step = f64::from(i) / f64::from(Self::STEPS);
-                    amplification(&plan, 1.0 - step * step) as f32
-                })
-                .collect();
+            let amplification = Amplification::new(&plan, 1.0);
             Self { radius: chain.radii[i], next_radius: chain.next_radius(i), amplification }
         };
         chain.components.iter().enumerate().map(one).collect()
@@ -64,11 +109,7 @@ impl NoisyComponent {
     /// `κ(z)`, interpolated; beyond the range that of its end.
     #[inline]
     pub fn amplification(&self, z: f64) -> f64 {
-        let place = (1.0 - z.abs()).max(0.0).sqrt() * f64::from(Self::STEPS);
-        // NaN gives the first entry.
-        let index = (place as usize).min(usize::from(Self::STEPS) - 1);
-        let (left, right) = (f64::from(self.amplification[index]), f64::from(self.amplification[index + 1]));
-        left + (right - left) * (place - index as f64).min(1.0)
+        self.amplification.at(z)
     }
 }
 

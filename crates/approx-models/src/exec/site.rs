@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use approx_ops::{
-    Activation, MinimaxMaxPool, NoisyMaxPool, NoisyRelu, PoolSpec, RangePenalty, RangeRecorder, max_pool,
-    max_pool_gradient,
+    Activation, MinimaxMaxPool, NoisyFitted, NoisyMaxPool, NoisyRelu, PoolSpec, RangePenalty, RangeRecorder,
+    max_pool, max_pool_gradient,
 };
 use candle_core::Tensor;
 use cnn_graph::ValueId;
@@ -50,6 +50,7 @@ pub(crate) struct ActivationSite {
 pub(crate) enum ActivationFunction {
     Plain(Activation),
     Noisy(NoisyRelu),
+    NoisyFitted(NoisyFitted),
 }
 
 impl ActivationSite {
@@ -60,6 +61,7 @@ impl ActivationSite {
         match &self.function {
             ActivationFunction::Plain(activation) => activation.forward(xs, &self.recorder),
             ActivationFunction::Noisy(relu) => relu.forward(xs, &self.recorder),
+            ActivationFunction::NoisyFitted(fitted) => fitted.forward(xs, &self.recorder),
         }
         .map_err(at(&self.name))
     }
@@ -86,7 +88,9 @@ impl ActivationSite {
     pub(crate) fn plain(&self) -> Result<&Activation> {
         match &self.function {
             ActivationFunction::Plain(activation) => Ok(activation),
-            ActivationFunction::Noisy(_) => Err(ModelError::NoiseInTraining),
+            ActivationFunction::Noisy(_) | ActivationFunction::NoisyFitted(_) => {
+                Err(ModelError::NoiseInTraining)
+            }
         }
     }
 }
@@ -129,10 +133,10 @@ impl MaxPoolSite {
         }
     }
 
-    /// `B`, if this is an approximation on `[-B, B]`.
-    pub(crate) fn bound(&self) -> Option<f32> {
+    /// 0 and `B`, if this is an approximation on `[-B, B]`.
+    pub(crate) fn range(&self) -> Option<(f32, f32)> {
         match &self.function {
-            MaxPoolFunction::Minimax(pool) => Some(pool.bound()),
+            MaxPoolFunction::Minimax(pool) => Some((0.0, pool.bound())),
             MaxPoolFunction::Exact | MaxPoolFunction::Noisy(_) => None,
         }
     }

@@ -101,7 +101,7 @@ impl Trainable {
         let saved = pass.convs.remove(&fused.conv).expect("the way forward saved it");
         let (xs, addend) =
             (take(&pass.values, input), fused.addend().map(|addend| take(&pass.values, addend)));
-        let penalty = pass.options.penalty(activation.bound());
+        let penalty = pass.options.penalty(activation.range());
         let wants_xs = known.wants(input);
         let back = conv.backward(saved, (xs, addend), wants_xs, activation, &gradient, penalty)?;
         known.penalty += back.penalty;
@@ -164,7 +164,7 @@ impl Trainable {
             Op::Activation(_) => {
                 let activation = functions.of_activation(value).plain()?;
                 let back = activation.gradient(inputs[0], &gradient)?;
-                let penalty = pass.options.penalty(activation.bound());
+                let penalty = pass.options.penalty(activation.range());
                 let (back, penalty) = add_penalty(penalty, inputs[0], back)?;
                 known.penalty += penalty;
                 known.add(first, back)
@@ -172,7 +172,7 @@ impl Trainable {
             Op::MaxPool(_) if node.op.is_site() => {
                 let site = functions.of_max_pool(value);
                 let back = site.gradient(inputs[0], &gradient)?;
-                let penalty = pass.options.penalty(site.bound());
+                let penalty = pass.options.penalty(site.range());
                 let (back, penalty) = add_penalty(penalty, inputs[0], back)?;
                 known.penalty += penalty;
                 known.add(first, back)

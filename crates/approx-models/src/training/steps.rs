@@ -47,10 +47,10 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The penalty at a site with this bound, if there is one.
-    pub(super) fn penalty(self, bound: Option<f32>) -> Option<RangePenalty> {
-        let bound = bound.filter(|_| self.penalty_weight > 0.0)?;
-        Some(RangePenalty { bound, weight: self.penalty_weight })
+    /// The penalty at a site with this range, if there is one.
+    pub(super) fn penalty(self, range: Option<(f32, f32)>) -> Option<RangePenalty> {
+        let (center, bound) = range.filter(|_| self.penalty_weight > 0.0)?;
+        Some(RangePenalty { center, bound, weight: self.penalty_weight })
     }
 }
 

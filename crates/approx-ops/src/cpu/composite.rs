@@ -308,7 +308,7 @@ impl Adapted {
 /// Two polynomials in the same `u`, step by step together: twice as many independent chains. `even` has as many
 /// coefficients as `odd`, or one more.
 #[inline(always)]
-fn horner_pair<S: Simd, const N: usize>(
+pub(crate) fn horner_pair<S: Simd, const N: usize>(
     simd: S,
     even: &[f32],
     odd: &[f32],
@@ -340,7 +340,11 @@ fn horner_pair<S: Simd, const N: usize>(
 }
 
 #[inline(always)]
-fn horner_with_derivative<S: Simd>(simd: S, coefficients: &[f32], u: S::f32s) -> (S::f32s, S::f32s) {
+pub(crate) fn horner_with_derivative<S: Simd>(
+    simd: S,
+    coefficients: &[f32],
+    u: S::f32s,
+) -> (S::f32s, S::f32s) {
     let (last, rest) = coefficients.split_last().expect("a polynomial has a coefficient");
     let mut value = simd.splat_f32s(*last);
     let mut derivative = simd.splat_f32s(0.0);

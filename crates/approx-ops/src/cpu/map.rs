@@ -9,6 +9,22 @@ use rayon::prelude::*;
 
 use super::composite::Composite;
 
+/// Where a function is meant for: `[center − bound, center + bound]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Range {
+    pub(crate) center: f32,
+    pub(crate) bound: f32,
+}
+
+impl Range {
+    pub(crate) const ALL: Range = Range::within(f32::MAX);
+
+    /// `[-bound, bound]`.
+    pub(crate) const fn within(bound: f32) -> Self {
+        Self { center: 0.0, bound }
+    }
+}
+
 /// A function of one variable with its derivative.
 pub(crate) trait Map: Sync {
     /// The values of a few vectors at once.
@@ -162,28 +178,28 @@ impl MinimaxReluWithin<'_> {
 }
 
 /// The function of each of `inputs`, and the range of the inputs.
-pub(crate) fn forward(map: &impl Map, inputs: &[f32], bound: f32) -> (Vec<f32>, RangeStats) {
+pub(crate) fn forward(map: &impl Map, inputs: &[f32], range: Range) -> (Vec<f32>, RangeStats) {
     let (outputs, ranges) = build(inputs.len(), CHUNK, |start, output| {
         output.copy_from_slice(&inputs[start..start + output.len()]);
-        in_place(map, output, bound)
+        in_place(map, output, range)
     });
     (outputs, ranges.into_iter().fold(RangeStats::default(), RangeStats::merge))
 }
 
 /// As [`forward`], in place.
-pub(crate) fn forward_in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeStats {
+pub(crate) fn forward_in_place(map: &impl Map, values: &mut [f32], range: Range) -> RangeStats {
     values
         .par_chunks_mut(CHUNK)
-        .map(|values| in_place(map, values, bound))
+        .map(|values| in_place(map, values, range))
         .reduce(RangeStats::default, RangeStats::merge)
 }
 
 /// As [`forward_in_place`], on this thread, for as many values as a cache holds: they are measured and mapped
 /// while they are there.
-pub(crate) fn in_place(map: &impl Map, values: &mut [f32], bound: f32) -> RangeStats {
-    let range = RangeStats::of(values, bound);
+pub(crate) fn in_place(map: &impl Map, values: &mut [f32], range: Range) -> RangeStats {
+    let seen = RangeStats::around(values, range.center, range.bound);
     SimdLevel::current().run(InPlace { map, values });
-    range
+    seen
 }
 
 /// As [`backward`], on this thread.

@@ -2,6 +2,7 @@
 
 pub(crate) mod composite;
 pub(crate) mod exact;
+pub(crate) mod fitted;
 pub(crate) mod map;
 pub(crate) mod piecewise;
 pub(crate) mod pool;

@@ -204,6 +204,7 @@ fn kernel_name(function: &Function) -> &'static str {
         (Function::Exact(_), _) => "exact",
         (Function::Piecewise(_), _) => "piecewise",
         (Function::Smooth(_), _) => "smooth",
+        (Function::Fitted(_), _) => "fitted",
         (Function::MinimaxRelu { .. } | Function::MinimaxReluWithin { .. }, Precision::Single) => "minimax",
         (Function::MinimaxRelu { .. } | Function::MinimaxReluWithin { .. }, Precision::Double) => {
             "minimax_f64"

@@ -10,7 +10,9 @@ use std::sync::{Mutex, OnceLock};
 use candle_core::{Device, Tensor};
 use cnn_kernels::{RangeStats, SimdLevel};
 use minimax_coeffs::smooth::approximate;
-use minimax_coeffs::{ActivationFunction as F, Alpha, CompositeSign, OddPolynomial, Smooth};
+use minimax_coeffs::{
+    ActivationFunction as F, Alpha, CompositeSign, FittedPolynomial, OddPolynomial, Smooth,
+};
 use serde::Deserialize;
 
 use super::*;
@@ -171,6 +173,14 @@ fn functions(bound: f64) -> Vec<(&'static str, Activation)> {
         let activation = Activation::smooth(&approximate(f, bound, 12).unwrap()).unwrap();
         functions.push(("smooth", activation.clone()));
         functions.push(("smooth", activation.with_exact_outside()));
+    }
+    for degree in [2, 3, 4, 15, 27, 62, 63] {
+        // As large as those of a fit to ReLU, on an interval that is not around 0.
+        let coefficients = (0..=degree).map(|k| bound / f64::from(1 + k * k)).collect();
+        let p = FittedPolynomial::new(F::Relu, [1.0 - bound, 1.0 + bound], coefficients).unwrap();
+        let activation = Activation::fitted(&p).unwrap();
+        functions.push(("fitted", activation.clone()));
+        functions.push(("fitted", activation.with_exact_outside()));
     }
     functions.extend((4..=14).map(|bits| ("minimax", minimax(bits).into())));
     functions

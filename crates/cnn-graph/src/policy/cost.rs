@@ -1,10 +1,52 @@
-//! What an approximation costs at a site.
+//! What an approximation costs at a site, and what those of a network do.
 
 use minimax_coeffs::smooth::{SmoothError, approximate};
 use minimax_coeffs::{ActivationFunction, Cost, SmoothApproximation};
 
-use super::Composition;
+use std::collections::HashMap;
+
+use super::{ActivationPolicy, Composition, SiteKind, SitePolicy};
+use crate::graph::Graph;
 use crate::ops::Op;
+use crate::passes::longest_path;
+
+impl SitePolicy {
+    /// What one evaluation costs at a node with this operation, as [`Composition::cost_at`]; nothing where that is no site,
+    /// or where it is exact.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cost_at(&self, op: &Op) -> Result<Cost, SmoothError> {
+        Ok(match self {
+            Self::Exact => Cost::default(),
+            Self::Square => Cost::ONE_MULTIPLICATION,
+            // The square's coefficient takes a level more.
+            Self::ReluAq => Cost { depth: 2, non_scalar_multiplications: 1 },
+            Self::Minimax { composition, bound } => composition.cost_at(op, *bound)?,
+            Self::Fitted(fitted) => fitted.cost_at(op),
+        })
+    }
+}
+
+impl ActivationPolicy {
+    /// What all activations of a network cost: the levels of those that a value goes through, of the longest way, and the
+    /// products of all, each on one ciphertext. Linear layers are not counted.
+    ///
+    /// # Errors
+    /// The site's name and [`SmoothError`], as [`Composition::cost_at`].
+    pub fn cost(&self, graph: &Graph) -> Result<Cost, (String, SmoothError)> {
+        let mut costs: HashMap<&str, Cost> = HashMap::new();
+        for (_, node) in graph.sites() {
+            let kind = if matches!(node.op, Op::MaxPool(_)) { SiteKind::MaxPool } else { SiteKind::Relu };
+            let cost = self.at(&node.name, kind).cost_at(&node.op);
+            costs.insert(&node.name, cost.map_err(|error| (node.name.clone(), error))?);
+        }
+        Ok(Cost {
+            depth: longest_path(graph, |node| costs.get(&*node.name).map_or(0, |cost| cost.depth)),
+            non_scalar_multiplications: costs.values().map(|cost| cost.non_scalar_multiplications).sum(),
+        })
+    }
+}
 
 impl Composition {
     /// What one evaluation of the approximation on `[-bound, bound]` costs at a node with this operation; nothing where

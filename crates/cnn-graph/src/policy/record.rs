@@ -6,7 +6,10 @@ use std::sync::Arc;
 use minimax_coeffs::Alpha;
 use serde::{Deserialize, Serialize};
 
-use super::{ActivationPolicy, Composition, CompositionError, CompositionRecord, PolicyError, SitePolicy};
+use super::{
+    ActivationPolicy, Composition, CompositionError, CompositionRecord, Fitted, FittedRecord, PolicyError,
+    SitePolicy,
+};
 
 /// A policy with the generated compositions that it uses.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +40,7 @@ enum SiteRecord {
         composition: Option<String>,
         bound: f64,
     },
+    Fitted(Box<FittedRecord>),
 }
 
 impl From<ActivationPolicy> for PolicyRecord {
@@ -67,10 +71,13 @@ impl TryFrom<PolicyRecord> for ActivationPolicy {
             }
         };
         let tables: Tables = record.compositions.into_iter().map(read).collect::<Result<_, _>>()?;
-        let sites = record.sites.into_iter().map(|(name, site)| Ok((name, site.policy(&tables)?)));
+        let sites = record.sites.into_iter().map(|(name, site)| {
+            let policy = site.policy(&name, &tables)?;
+            Ok((name, policy))
+        });
         Ok(Self {
-            relu: record.relu.policy(&tables)?,
-            max_pool: record.max_pool.policy(&tables)?,
+            relu: record.relu.policy("relu", &tables)?,
+            max_pool: record.max_pool.policy("max_pool", &tables)?,
             sites: sites.collect::<Result<_, PolicyError>>()?,
         })
     }
@@ -90,14 +97,20 @@ impl SiteRecord {
                 let digest = alpha.is_none().then(|| composition.digest().to_owned());
                 Self::Minimax { alpha, composition: digest, bound: *bound }
             }
+            SitePolicy::Fitted(fitted) => Self::Fitted(Box::new(fitted.record().clone())),
         }
     }
 
-    fn policy(self, tables: &Tables) -> Result<SitePolicy, PolicyError> {
+    /// What stands at the site called `name`.
+    fn policy(self, name: &str, tables: &Tables) -> Result<SitePolicy, PolicyError> {
         let (alpha, digest, bound) = match self {
             Self::Exact => return Ok(SitePolicy::Exact),
             Self::Square => return Ok(SitePolicy::Square),
             Self::ReluAq => return Ok(SitePolicy::ReluAq),
+            Self::Fitted(record) => {
+                let error = |source| PolicyError::Fitted { site: name.to_owned(), source };
+                return Ok(SitePolicy::Fitted(Fitted::from_record(*record).map_err(error)?));
+            }
             Self::Minimax { alpha, composition, bound } => (alpha, composition, bound),
         };
         let composition = match (alpha, digest) {

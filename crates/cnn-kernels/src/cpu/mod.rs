@@ -157,34 +157,38 @@ pub fn contiguous(values: &[f32], layout: &Layout) -> Vec<f32> {
     elements
 }
 
-/// The largest `|x|`; NaN if there is one: it is the largest of `abs_bits`.
-pub fn max_abs(values: &[f32]) -> f32 {
-    f32::from_bits(SimdLevel::current().run(MaxAbsBits(values)))
+/// The largest `|x − center|`; NaN if there is one: it is the largest of `abs_bits`.
+pub fn max_distance(values: &[f32], center: f32) -> f32 {
+    f32::from_bits(SimdLevel::current().run(MaxDistanceBits { values, center }))
 }
 
-struct MaxAbsBits<'a>(&'a [f32]);
+struct MaxDistanceBits<'a> {
+    values: &'a [f32],
+    center: f32,
+}
 
-impl WithSimd for MaxAbsBits<'_> {
+impl WithSimd for MaxDistanceBits<'_> {
     type Output = u32;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> u32 {
-        let (vectors, tail) = S::as_simd_f32s(self.0);
+        let (vectors, tail) = S::as_simd_f32s(self.values);
+        let center = simd.splat_f32s(self.center);
         // Several running maxima, so that one comparison does not wait for the other.
         let mut max = [simd.splat_u32s(0); UNROLL];
         let (blocks, rest) = vectors.as_chunks::<UNROLL>();
         for block in blocks {
             for (max, &x) in max.iter_mut().zip(block) {
-                let x = abs_bits(simd, x);
+                let x = abs_bits(simd, simd.sub_f32s(x, center));
                 *max = simd.select_u32s(simd.greater_than_u32s(x, *max), x, *max);
             }
         }
-        let rest = rest.iter().copied().chain([simd.partial_load_f32s(tail)]);
-        for x in rest {
-            let x = abs_bits(simd, x);
+        for &x in rest {
+            let x = abs_bits(simd, simd.sub_f32s(x, center));
             max[0] = simd.select_u32s(simd.greater_than_u32s(x, max[0]), x, max[0]);
         }
         let lanes: &[u32] = bytemuck::cast_slice(&max);
-        lanes.iter().copied().fold(0, u32::max)
+        let tail = tail.iter().map(|x| (x - self.center).abs().to_bits());
+        lanes.iter().copied().chain(tail).fold(0, u32::max)
     }
 }
