@@ -231,82 +231,93 @@ struct Smooth {
   }
 };
 
-/// A polynomial that is fitted to an activation's inputs: with `z = (x − center) / bound`, `t = T_2(z)` and `u = T_4(z)` it
-/// is `a(u) + t b(u) + z (c(u) + t d(u))`. a, b and c have a coefficient at least, d may have none.
+/// A value and its derivative.
+struct Slope {
+  float value, slope;
+};
+
+/// A polynomial that is fitted to an activation's inputs: with `z = (x − center) / bound`, `t = T_2(z)`, `u = T_4(z)` and
+/// `v = T_8(z)` it is `h_0 + t h_1 + z (h_2 + t h_3)`, and each `h` is `a(v) + u b(v)`. Of each pair, b has as many
+/// coefficients as a, or one less; both may have none.
 struct Fitted {
   const ActivationParams<float>& params;
   APPROX_FN explicit Fitted(const ActivationParams<float>& params) : params(params) {}
   APPROX_FN float to_unit(float x) const { return (x - params.center) * params.inverse_bound; }
   static APPROX_FN float second_chebyshev(float z) { return fused(z + z, z, -1.0f); }
-  /// Part `k` and its derivative.
-  APPROX_FN float part(uint32_t k, float u, float& slope) const {
+  /// `a + x b` and its derivative.
+  static APPROX_FN Slope sum(Slope a, Slope b, Slope x) {
+    return {fused(x.value, b.value, a.value), fused(x.value, b.slope, fused(x.slope, b.value, a.slope))};
+  }
+  /// Part `k`, and its derivative.
+  APPROX_FN Slope part(uint32_t k, Slope v) const {
     const FunctionParams& p = params.function;
-    const float* c = p.coefficients + k * MAX_TERMS;
-    const uint32_t terms = p.fourths[k];
-    slope = 0.0f;
-    if (terms == 0) return 0.0f;
-    float value = c[terms - 1];
+    const float* c = p.coefficients + k * EIGHTH_TERMS;
+    const uint32_t terms = p.eighths[k];
+    if (terms == 0) return {0.0f, 0.0f};
+    float value = c[terms - 1], slope = 0.0f;
     APPROX_NO_UNROLL
     for (uint32_t i = terms - 1; i-- > 0;) {
-      slope = fused(slope, u, value);
-      value = fused(value, u, c[i]);
+      slope = fused(slope, v.value, value);
+      value = fused(value, v.value, c[i]);
     }
-    return value;
+    return {value, slope * v.slope};
   }
-  /// Two parts of several `u`.
+  APPROX_FN Slope quarter(uint32_t k, Slope u, Slope v) const { return sum(part(2 * k, v), part(2 * k + 1, v), u); }
+  /// Quarter `k` of several numbers.
   template <int N>
-  APPROX_FN void pair(uint32_t k, const float (&u)[N], float (&a)[N], float (&b)[N]) const {
+  APPROX_FN void quarter(uint32_t k, const float (&u)[N], const float (&v)[N], float (&h)[N]) const {
     const FunctionParams& p = params.function;
-    const float *first = p.coefficients + k * MAX_TERMS, *second = first + MAX_TERMS;
-    const uint32_t both = p.fourths[k + 1];
+    const float *first = p.coefficients + 2 * k * EIGHTH_TERMS, *second = first + EIGHTH_TERMS;
+    const uint32_t both = p.eighths[2 * k + 1];
+    float b[N];
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
-      a[i] = p.fourths[k] > both ? first[both] : 0.0f;
+      h[i] = p.eighths[2 * k] > both ? first[both] : 0.0f;
       b[i] = 0.0f;
     }
     APPROX_NO_UNROLL
     for (uint32_t j = both; j-- > 0;) {
       APPROX_UNROLL
       for (int i = 0; i < N; i++) {
-        a[i] = fused(a[i], u[i], first[j]);
-        b[i] = fused(b[i], u[i], second[j]);
+        h[i] = fused(h[i], v[i], first[j]);
+        b[i] = fused(b[i], v[i], second[j]);
       }
     }
+    APPROX_UNROLL
+    for (int i = 0; i < N; i++) h[i] = fused(u[i], b[i], h[i]);
   }
   template <int N>
   APPROX_FN void eval(float (&x)[N]) const {
-    float z[N], t[N], u[N], a[N], b[N], y[N];
+    float z[N], t[N], u[N], v[N], odd[N], even[N], h[N];
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
       z[i] = to_unit(x[i]);
       t[i] = second_chebyshev(z[i]);
       u[i] = second_chebyshev(t[i]);
+      v[i] = second_chebyshev(u[i]);
     }
-    pair(2, u, a, b);
+    quarter(3, u, v, h);
+    quarter(2, u, v, odd);
     APPROX_UNROLL
-    for (int i = 0; i < N; i++) y[i] = z[i] * fused(t[i], b[i], a[i]);
-    pair(0, u, a, b);
+    for (int i = 0; i < N; i++) odd[i] = fused(t[i], h[i], odd[i]);
+    quarter(1, u, v, h);
+    quarter(0, u, v, even);
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
-      const float value = fused(t[i], b[i], a[i]) + y[i];
+      const float value = fused(z[i], odd[i], fused(t[i], h[i], even[i]));
       x[i] = params.exact_outside != 0 && !is_within(z[i]) ? exact_value(params.function, x[i]) : value;
     }
   }
   APPROX_FN float derivative(float x) const {
-    const float z = to_unit(x);
-    if (params.exact_outside != 0 && !is_within(z)) return exact_slope(params.function, x);
-    const float t = second_chebyshev(z);
-    const float u = second_chebyshev(t);
-    // t' = 4z and u' = 4t t'.
-    const float dt = 4.0f * z;
-    const float du = (4.0f * t) * dt;
-    float d_a, d_b, d_c, d_d;
-    part(0, u, d_a);
-    const float b = part(1, u, d_b);
-    const float c = part(2, u, d_c), d = part(3, u, d_d);
-    const float d_even = fused(fused(t, d_b, d_a), du, b * dt);
-    const float d_odd = fused(fused(t, d_d, d_c), du, d * dt);
-    return (fused(z, d_odd, fused(t, d, c)) + d_even) * params.inverse_bound;
+    const Slope z = {to_unit(x), 1.0f};
+    if (params.exact_outside != 0 && !is_within(z.value)) return exact_slope(params.function, x);
+    // t' = 4z, u' = 4t t' and v' = 4u u'.
+    const Slope t = {second_chebyshev(z.value), 4.0f * z.value};
+    const Slope u = {second_chebyshev(t.value), (4.0f * t.value) * t.slope};
+    const Slope v = {second_chebyshev(u.value), (4.0f * u.value) * u.slope};
+    const Slope even = sum(quarter(0, u, v), quarter(1, u, v), t);
+    const Slope odd = sum(quarter(2, u, v), quarter(3, u, v), t);
+    return sum(even, odd, z).slope * params.inverse_bound;
   }
 };
 

@@ -102,8 +102,7 @@ impl Activation {
     /// A polynomial that is fitted to an activation's inputs, on its interval.
     ///
     /// # Accuracy
-    /// In float32, within 2e-6 of the sum of the coefficients' sizes of the float64 polynomial up to degree 31, and within
-    /// 1e-4 up to 63: far less than such a polynomial is off from its function.
+    /// In float32, within 2e-6 of the sum of the coefficients' sizes of the float64 polynomial.
     ///
     /// # Errors
     /// [`OpError::InvalidBound`] for an interval that float32 does not have.

@@ -18,6 +18,8 @@ const MAX_COMPONENTS: usize = 12;
 const MAX_KINKS: usize = 2;
 /// Terms of a smooth function's polynomial in the square, as there: degree 255.
 const MAX_SQUARE_TERMS: usize = 128;
+/// Coefficients of each part of a fitted polynomial, as there: degree 63.
+const EIGHTH_TERMS: usize = 8;
 /// Numbers that one launch reads or writes at most: indices are of 32 bits, and end below 2^31.
 pub(crate) const MAX_NUMBERS: usize = 1 << 30;
 /// Threads of a block.
@@ -147,8 +149,8 @@ struct FunctionParams {
     kink: [KinkParams; MAX_KINKS],
     terms: u32,
     coefficients: [f32; MAX_SQUARE_TERMS],
-    /// Of the four parts of a fitted polynomial, each in a fourth of the first 64 coefficients.
-    fourths: [u32; 4],
+    /// Of the eight parts of a fitted polynomial, each in [`EIGHTH_TERMS`] of the coefficients.
+    eighths: [u32; 8],
 }
 
 /// A ReLU of a piecewise linear function.
@@ -175,7 +177,7 @@ impl FunctionParams {
             kink: [KinkParams::default(); MAX_KINKS],
             terms: 0,
             coefficients: [0.0; MAX_SQUARE_TERMS],
-            fourths: [0; 4],
+            eighths: [0; 8],
         };
         let too_large =
             |terms| OpError::LargeFunction { op: function.name(), terms, limit: MAX_SQUARE_TERMS };
@@ -203,9 +205,9 @@ impl FunctionParams {
                 map.outside.iter().for_each(|exact| params.set_exact(exact));
             }
             Function::Fitted(map) => {
-                let parts = map.even.iter().chain(&map.odd);
-                let places = params.coefficients.chunks_exact_mut(MAX_TERMS);
-                for ((length, place), part) in params.fourths.iter_mut().zip(places).zip(parts) {
+                let places = params.coefficients.chunks_exact_mut(EIGHTH_TERMS);
+                let parts = map.parts.iter().flatten();
+                for ((length, place), part) in params.eighths.iter_mut().zip(places).zip(parts) {
                     *length = part.len() as u32;
                     place[..part.len()].copy_from_slice(part);
                 }

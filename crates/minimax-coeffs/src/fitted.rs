@@ -320,14 +320,13 @@ pub struct FitBounds {
     pub slope: f64,
 }
 
-/// A polynomial as `even[0](u) + t · even[1](u) + z (odd[0](u) + t · odd[1](u))`, with `t = T_2(z)` and `u = T_4(z)`: four
-/// short polynomials, each in the power basis, that float32 evaluates side by side.
+/// A polynomial as `h_0 + t h_1 + z (h_2 + t h_3)`, and each `h_i` as `parts[i][0](v) + u parts[i][1](v)`, with `t = T_2(z)`,
+/// `u = T_4(z)` and `v = T_8(z)`: eight polynomials of degree 7 at most, in the power basis, so that float32 evaluates them
+/// side by side and loses little.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InFourths {
-    /// Of the even part.
-    pub even: [Vec<f64>; 2],
-    /// Of the odd part.
-    pub odd: [Vec<f64>; 2],
+pub struct InEighths {
+    /// The coefficients of `1, v, v², …`. The second of a pair has as many as the first, or one less.
+    pub parts: [[Vec<f64>; 2]; 4],
 }
 
 impl FittedPolynomial {
@@ -483,19 +482,20 @@ impl FittedPolynomial {
         }
     }
 
-    /// The polynomial in four parts.
-    pub fn in_fourths(&self) -> InFourths {
-        let even: Vec<f64> = self.coefficients.iter().step_by(2).copied().collect();
-        let odd: Vec<f64> = self.coefficients.iter().skip(1).step_by(2).copied().collect();
-        InFourths { even: in_halves(&even), odd: in_halves(&without_factor(&odd)) }
+    /// The polynomial in eight parts.
+    pub fn in_eighths(&self) -> InEighths {
+        let [even, odd] = in_halves(&self.coefficients).map(|half| in_halves(&half));
+        let quarters =
+            even.into_iter().chain(odd).map(|quarter| in_halves(&quarter).map(|c| power_basis(&c)));
+        InEighths { parts: quarters.collect::<Vec<_>>().try_into().expect("two times two halves") }
     }
 }
 
-/// Of `Σ c_k T_k(t)`, the parts `a` and `b` of `a(u) + t b(u)` with `u = T_2(t)`, in the power basis.
+/// Of `Σ c_k T_k(z)`, the parts `a` and `b` of `a(t) + z b(t)` with `t = T_2(z)`, in the Chebyshev basis.
 fn in_halves(c: &[f64]) -> [Vec<f64>; 2] {
-    let even: Vec<f64> = c.iter().step_by(2).copied().collect();
+    let even = c.iter().step_by(2).copied().collect();
     let odd: Vec<f64> = c.iter().skip(1).step_by(2).copied().collect();
-    [power_basis(&even), power_basis(&without_factor(&odd))]
+    [even, without_factor(&odd)]
 }
 
 /// Of `Σ c_k T_(2k+1)(t)`, the `d` of `t Σ d_k T_k(T_2(t))`: `T_(2k+1) = 2 t T_2k − T_(2k−1)`.
@@ -753,11 +753,12 @@ mod tests {
                 p.coefficients().iter().enumerate().map(|(k, c)| c * (k as f64 * z.acos()).cos()).sum();
             prop_assert!((p.eval(x) - expected).abs() < 1e-11 * size);
             prop_assert!((p.plan().eval(z) - expected).abs() < 1e-9 * size);
-            let parts = p.in_fourths();
             let (t, u) = (2.0 * z * z - 1.0, 8.0 * z * z * (z * z - 1.0) + 1.0);
-            let at = |c: &Vec<f64>| c.iter().rev().fold(0.0, |sum, c| sum * u + c);
-            let [even, odd] = [&parts.even, &parts.odd].map(|[a, b]| at(a) + t * at(b));
-            prop_assert!((even + z * odd - expected).abs() < 1e-9 * size, "{} {}", even + z * odd, expected);
+            let v = 2.0 * u * u - 1.0;
+            let at = |c: &Vec<f64>| c.iter().rev().fold(0.0, |sum, c| sum * v + c);
+            let [a, b, c, d] = p.in_eighths().parts.map(|[first, second]| at(&first) + u * at(&second));
+            let found = a + t * b + z * (c + t * d);
+            prop_assert!((found - expected).abs() < 1e-9 * size, "{} {}", found, expected);
             let h = 1e-6;
             let numeric = (p.eval(x + h) - p.eval(x - h)) / (2.0 * h);
             prop_assert!((p.derivative(x) - numeric).abs() < 1e-3 * size, "{} {}", p.derivative(x), numeric);
