@@ -174,6 +174,7 @@ fn range_error(
         (Some(bound), _) if range.max_abs.is_finite() => Ok(Some(RangeError {
             site: name.to_owned(),
             kind: site.kind(),
+            center: site.center(),
             max_abs: range.max_abs,
             bound,
             out_of_range: range.out_of_range,

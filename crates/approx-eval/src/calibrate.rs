@@ -4,21 +4,21 @@
 //! its own: its largest |x| over the exact pass, times a headroom.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use approx_models::{ActivationPolicy, Composition, Network, RunOptions, SiteKind, SitePolicy};
+use approx_models::{ActivationPolicy, Network, RunOptions, SiteKind};
 use approx_ops::Sketch;
 use minimax_coeffs::Alpha;
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::{ApproximatePass, BoundSearch, Bounds, approximate_pass};
+use crate::candidates::{Candidate, SMALLEST_BOUND, SiteInputs};
 use crate::error::{EvalError, Result};
 use crate::evaluate::{Job, Observer, Pass, SiteRange, exact_pass};
 
 /// How often a site's bound may grow before the calibration gives up.
 const MAX_WIDENED: usize = 500;
-/// Of a site that sees zeros only.
-const SMALLEST_BOUND: f64 = 1e-3;
+/// How often fitted polynomials are made again for what the approximate network's sites see.
+const REFITS: usize = 1;
 
 /// What a site saw in the exact network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,61 +89,79 @@ pub fn sketched_pass(
     Ok((pass?, sketches))
 }
 
-/// The approximation with a bound for each site, `headroom` times its largest |x| or, if the approximate network goes
-/// beyond that, `headroom` times that.
+/// The approximation with `candidates`, one for each site. Each range is `headroom` times as long as what the site sees, or
+/// if the approximate network goes beyond that, as what it sees there.
 ///
 /// # Errors
-/// [`EvalError::SearchGaveUp`] if the bounds do not end to grow; else as [`approximate_pass`].
+/// [`EvalError::SearchGaveUp`] if the bounds do not end to grow; [`EvalError::Fit`]; else as [`approximate_pass`].
 pub fn calibrated_pass(
     job: &Job,
-    exact: &Pass,
+    (exact, sketches): (&Pass, &[Sketch]),
     network: &mut Network,
-    composition: &Arc<Composition>,
+    candidates: &[&Candidate],
     headroom: f64,
     observer: &dyn Observer,
 ) -> Result<ApproximatePass> {
-    let compositions = vec![composition; exact.sites.len()];
-    fitted_pass(job, exact, network, &compositions, headroom, MAX_WIDENED, observer)
+    let inputs = site_inputs(network, sketches, headroom)?;
+    ranged_pass(job, exact, network, (candidates, inputs), headroom, MAX_WIDENED, observer)
 }
 
-/// As [`calibrated_pass`], with a composition for each site, and at most so many times of widening.
-pub(crate) fn fitted_pass(
+/// What each site sees, by its sketch.
+///
+/// # Errors
+/// [`EvalError::Fit`] for a site that saw no number.
+pub(crate) fn site_inputs(network: &Network, sketches: &[Sketch], headroom: f64) -> Result<Vec<SiteInputs>> {
+    let sites = network.sites().iter().zip(sketches);
+    sites.map(|(site, sketch)| SiteInputs::new(site, sketch, headroom)).collect()
+}
+
+/// As [`calibrated_pass`], with ranges that are widened so many times at most.
+pub(crate) fn ranged_pass(
     job: &Job,
     exact: &Pass,
     network: &mut Network,
-    compositions: &[&Arc<Composition>],
+    (candidates, mut inputs): (&[&Candidate], Vec<SiteInputs>),
     headroom: f64,
     max_widened: usize,
     observer: &dyn Observer,
 ) -> Result<ApproximatePass> {
-    let mut bounds = initial_bounds(exact, headroom);
+    if candidates.iter().any(|candidate| matches!(candidate, Candidate::Fitted { .. })) {
+        // The inputs of a site are those that the approximations before it make.
+        for _ in 0..REFITS {
+            network.set_policy(&policy_by_site(&mut inputs, candidates)?, &RunOptions::EXACT_OUTSIDE)?;
+            let sketches = sketches(job, network, "fit", observer)?;
+            let seen = site_inputs(network, &sketches, headroom)?;
+            inputs = inputs.into_iter().zip(seen).map(|(old, new)| old.with_inputs(new)).collect();
+        }
+    }
     let mut widened = 0;
     loop {
-        let policy = policy_by_site(exact, &bounds, compositions);
+        let policy = policy_by_site(&mut inputs, candidates)?;
         match evaluate_policy(job, exact, network, &policy, &RunOptions::default(), observer) {
             Err(EvalError::Range(last)) if widened == max_widened => {
                 return Err(EvalError::SearchGaveUp { widened, last });
             }
             Err(EvalError::Range(error)) => {
-                let index = exact.sites.iter().position(|site| site.name == error.site);
+                let index = network.sites().iter().position(|site| site.name() == error.site);
                 let index = index.expect("the sites are the same");
-                bounds[index] = bound(error.max_abs, headroom);
+                let bound = inputs[index].widen(candidates[index], error.max_abs, headroom);
                 widened += 1;
                 observer.pass_finished();
-                observer.widened(&error, bounds[index]);
+                observer.widened(&error, bound);
             }
             result => return result,
         }
     }
 }
 
-/// Each site's bound, from its largest |x| in the exact network.
-pub(crate) fn initial_bounds(exact: &Pass, headroom: f64) -> Vec<f64> {
-    exact.sites.iter().map(|site| bound(site.max_abs, headroom)).collect()
-}
-
-fn bound(max_abs: f32, headroom: f64) -> f64 {
-    (f64::from(max_abs) * headroom).max(SMALLEST_BOUND)
+/// What the sites of the network see, with the activations that it has.
+fn sketches(job: &Job, network: &Network, name: &str, observer: &dyn Observer) -> Result<Vec<Sketch>> {
+    network.sites().iter().for_each(approx_models::Site::start_sketch);
+    observer.pass_started(name, job.images.len());
+    let logits = job.logits(network, observer);
+    let sketches = network.sites().iter().map(|site| site.take_sketch().unwrap_or_default()).collect();
+    observer.pass_finished();
+    logits.map(|_| sketches)
 }
 
 /// The network with the activations of `policy`, run as `options` say. Its bounds are not widened. The result's bounds are the policy's
@@ -173,23 +191,25 @@ pub fn largest_bounds(network: &Network) -> Bounds {
     Bounds { relu: largest(SiteKind::Relu), max_pool: largest(SiteKind::MaxPool) }
 }
 
-/// A policy with a bound and a composition for each site; for others, the largest bound and the highest precision.
+/// A policy with a candidate for each site; for others, the largest bound and the highest precision of any.
 pub(crate) fn policy_by_site(
-    exact: &Pass,
-    bounds: &[f64],
-    compositions: &[&Arc<Composition>],
-) -> ActivationPolicy {
+    inputs: &mut [SiteInputs],
+    candidates: &[&Candidate],
+) -> Result<ActivationPolicy> {
+    let compositions = candidates.iter().zip(&*inputs).filter_map(|(candidate, inputs)| match candidate {
+        Candidate::Composition(composition) => Some((composition, inputs.kind(), inputs.bound())),
+        Candidate::Fitted { .. } => None,
+    });
+    let highest = compositions.clone().map(|(composition, ..)| composition).max_by_key(|c| c.bits());
     let largest = |kind| {
-        let of_kind = exact.sites.iter().zip(bounds).filter(|(site, _)| site.kind == kind);
-        of_kind.map(|(_, bound)| *bound).fold(SMALLEST_BOUND, f64::max)
+        let of_kind = compositions.clone().filter(|(_, other, _)| *other == kind);
+        of_kind.map(|(.., bound)| bound).fold(SMALLEST_BOUND, f64::max)
     };
-    let Some(highest) = compositions.iter().max_by_key(|composition| composition.bits()) else {
-        return ActivationPolicy::exact();
-    };
-    let mut policy =
-        ActivationPolicy::composite(highest, largest(SiteKind::Relu), largest(SiteKind::MaxPool));
-    for ((site, &bound), composition) in exact.sites.iter().zip(bounds).zip(compositions) {
-        policy.sites.insert(site.name.clone(), SitePolicy::minimax(composition, bound));
+    let mut policy = highest.map_or_else(ActivationPolicy::exact, |highest| {
+        ActivationPolicy::composite(highest, largest(SiteKind::Relu), largest(SiteKind::MaxPool))
+    });
+    for (inputs, candidate) in inputs.iter_mut().zip(candidates) {
+        policy.sites.insert(inputs.name().to_owned(), inputs.policy(candidate)?);
     }
-    policy
+    Ok(policy)
 }

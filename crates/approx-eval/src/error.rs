@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use approx_data::{DataError, Skipped};
 use approx_models::{ModelError, SiteKind};
 use atomic_file::WriteError;
+use minimax_coeffs::fitted::FitError;
 
 /// The error of every function that evaluates.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,20 @@ pub enum EvalError {
         exact_accuracy: f64,
         /// What may be lost, relative to that.
         max_drop: f64,
+    },
+    /// Nothing that was to choose from can stand at a site.
+    #[error("{site}: none of the candidates can stand there")]
+    NoCandidate {
+        /// The site.
+        site: String,
+    },
+    /// Nothing can be fitted to what a site sees.
+    #[error("{site}: {source}")]
+    Fit {
+        /// The site.
+        site: String,
+        /// Why not.
+        source: FitError,
     },
     /// The device's memory does not hold a batch.
     #[error("the device's memory does not hold a batch of {batch_size} images{}: {source}", smaller(*batch_size))]
@@ -167,7 +182,9 @@ pub struct RangeError {
     pub site: String,
     /// Which function.
     pub kind: SiteKind,
-    /// The largest |x| there.
+    /// The middle of the range: 0 for `[-B, B]`.
+    pub center: f64,
+    /// The largest |x| there, or |x − center|.
     pub max_abs: f32,
     /// The bound that it should not exceed.
     pub bound: f64,
@@ -182,7 +199,12 @@ impl fmt::Display for RangeError {
         let Self { site, max_abs, bound, out_of_range, images, .. } = self;
         let values = if *out_of_range == 1 { "value" } else { "values" };
         let last = images.end - 1;
-        write!(f, "{site}: |x| reached {max_abs}, the bound is {bound} ")?;
+        let distance = match self.center {
+            0.0 => "|x|".to_owned(),
+            center if center > 0.0 => format!("|x − {}|", center as f32),
+            center => format!("|x + {}|", -center as f32),
+        };
+        write!(f, "{site}: {distance} reached {max_abs}, the bound is {bound} ")?;
         write!(f, "({out_of_range} {values} out of range in images {} to {last})", images.start)
     }
 }

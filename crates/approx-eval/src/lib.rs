@@ -8,8 +8,9 @@
 //! | [`report`] | [`Report`]: all of it as JSON |
 //! | [`sweep`] | [`Sweep`]: one network at several precisions, a table of them |
 //! | [`calibrate`] | what each site sees, and a bound for each |
+//! | [`candidates`] | what can stand at a site, and what of it is made for the site's inputs |
 //! | [`policy_file`] | [`PolicyFile`]: a policy with what it was made from and what accuracy it gives |
-//! | [`tune`](mod@tune) | a precision for each site, as little as the accuracy allows |
+//! | [`tune`](mod@tune) | a precision or a degree for each site, as little as the accuracy allows |
 //! | [`cells`] | results that are kept in files, so that no work is done twice |
 //! | [`output`] | logits as a file, hashes |
 //!
@@ -40,6 +41,7 @@
 
 pub mod bound_search;
 pub mod calibrate;
+pub mod candidates;
 pub mod cells;
 pub mod compare;
 pub mod error;

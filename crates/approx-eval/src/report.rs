@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use approx_models::{ActivationPolicy, SiteKind};
+use approx_models::{ActivationPolicy, SiteKind, SitePolicy};
 use approx_ops::Noise;
-use minimax_coeffs::CompositeSign;
+use minimax_coeffs::{CompositeSign, Cost};
 use serde::{Deserialize, Serialize};
 
 use crate::bound_search::ApproximatePass;
@@ -34,6 +34,13 @@ pub struct Report {
     pub depth: Option<u32>,
     /// Non-scalar multiplications of one ReLU.
     pub non_scalar_multiplications: Option<u32>,
+    /// Levels of all activations that a value goes through, on the longest way: the network's depth without its linear
+    /// layers. `None` in reports of earlier versions.
+    #[serde(default)]
+    pub net_depth: Option<u32>,
+    /// Non-scalar multiplications of all activations, each on one ciphertext.
+    #[serde(default)]
+    pub net_mults: Option<u32>,
     /// The bound found for ReLU; a policy's largest one. `None` where nothing is approximated on a range.
     pub b_relu: Option<f64>,
     /// The bound for max-pooling; where it started if the network has none.
@@ -70,37 +77,55 @@ pub struct Report {
     pub simd: String,
 }
 
-/// What stands at the sites of a kind that are approximated on a range.
+/// What stands at the sites of a kind that are approximated on a range: compositions or fitted polynomials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Approximations {
     /// `relu` or `max_pool`.
     pub kind: SiteKind,
     /// How many sites.
     pub sites: usize,
-    /// The least and the highest precision in bits.
-    pub alpha: [u8; 2],
-    /// The smallest and the largest bound, in units of the activation's input.
+    /// The least and the highest precision of compositions in bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<[u8; 2]>,
+    /// The least and the highest degree of fitted polynomials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degree: Option<[usize; 2]>,
+    /// The smallest and the largest bound, half of the range's length in units of the activation's input.
     pub bound: [f64; 2],
 }
 
 impl Approximations {
-    /// Those of a policy in a network, for each kind that it has such sites of.
+    /// Those of a policy in a network, for each kind that it has such sites of: compositions, and fitted polynomials.
     fn of(policy: &ActivationPolicy, sites: &[SiteRange]) -> Vec<Self> {
         let of_kind = |kind: SiteKind| {
-            let sites = sites.iter().filter(|site| site.kind == kind);
-            let approximations = sites.filter_map(|site| policy.at(&site.name, kind).approximation());
-            let found: Vec<(u8, f64)> =
-                approximations.map(|(composition, bound)| (composition.bits(), bound)).collect();
-            let (bits, bounds) = (found.iter().map(|(bits, _)| *bits), found.iter().map(|(_, bound)| *bound));
-            Some(Self {
-                kind,
-                sites: found.len(),
-                alpha: [bits.clone().min()?, bits.max()?],
-                bound: [bounds.clone().reduce(f64::min)?, bounds.reduce(f64::max)?],
-            })
+            let of_sites: Vec<&SitePolicy> = sites
+                .iter()
+                .filter(|site| site.kind == kind)
+                .map(|site| policy.at(&site.name, kind))
+                .collect();
+            let compositions = of_sites.iter().filter_map(|site| site.approximation());
+            let compositions: Vec<(u8, f64)> = compositions.map(|(c, bound)| (c.bits(), bound)).collect();
+            let fitted = of_sites.iter().filter_map(|site| site.fitted()).map(|fitted| fitted.polynomial());
+            let fitted: Vec<(usize, f64)> = fitted.map(|p| (p.degree(), p.radius())).collect();
+            let of_compositions = ends(&compositions).map(|(alpha, bound)| {
+                let sites = compositions.len();
+                Self { kind, sites, alpha: Some(alpha), degree: None, bound }
+            });
+            let of_fitted = ends(&fitted).map(|(degree, bound)| {
+                let sites = fitted.len();
+                Self { kind, sites, alpha: None, degree: Some(degree), bound }
+            });
+            [of_compositions, of_fitted].into_iter().flatten()
         };
-        [SiteKind::Relu, SiteKind::MaxPool].into_iter().filter_map(of_kind).collect()
+        [SiteKind::Relu, SiteKind::MaxPool].into_iter().flat_map(of_kind).collect()
     }
+}
+
+/// The least and the largest of both; `None` if there are none.
+fn ends<T: Copy + Ord>(pairs: &[(T, f64)]) -> Option<([T; 2], [f64; 2])> {
+    let (first, second) = (pairs.iter().map(|pair| pair.0), pairs.iter().map(|pair| pair.1));
+    let first = [first.clone().min()?, first.max()?];
+    Some((first, [second.clone().reduce(f64::min)?, second.reduce(f64::max)?]))
 }
 
 /// Simulated noise and what it did.
@@ -218,6 +243,8 @@ pub struct Subject {
     pub method: String,
     /// Simulated noise.
     pub noise: Option<Noise>,
+    /// What the activations cost, as [`Network::cost`](approx_models::Network::cost).
+    pub cost: Cost,
     /// Which weights.
     pub weights: WeightsIdentity,
     /// Images at a time.
@@ -231,7 +258,8 @@ pub struct Subject {
 impl Report {
     /// The report of two passes over the same images.
     pub fn new(subject: Subject, exact: &Pass, approx: &ApproximatePass, comparison: &Comparison) -> Self {
-        let Subject { dataset, backbone, method, noise, weights, batch_size, threads, device } = subject;
+        let Subject { dataset, backbone, method, noise, cost, weights, batch_size, threads, device } =
+            subject;
         let images = exact.logits.predictions().len();
         let composition = approx.policy.composition();
         let sign = composition.map(|composition| composition.sign());
@@ -258,6 +286,8 @@ impl Report {
             degrees: sign.map(CompositeSign::degrees),
             depth: sign.map(|sign| sign.relu_cost().depth),
             non_scalar_multiplications: sign.map(|sign| sign.relu_cost().non_scalar_multiplications),
+            net_depth: Some(cost.depth),
+            net_mults: Some(cost.non_scalar_multiplications),
             b_relu: is_approximated.then_some(approx.bounds.relu),
             b_max: is_approximated.then_some(approx.bounds.max_pool),
             images,

@@ -301,6 +301,7 @@ impl<'a> Sweep<'a> {
             backbone: self.backbone.clone(),
             method: if self.policy.is_some() { "policy" } else { "proposed" }.to_owned(),
             noise: *noise,
+            cost: self.network.cost(&approx.policy)?,
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: self.threads,

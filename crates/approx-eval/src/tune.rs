@@ -1,24 +1,25 @@
-//! A precision for each site: as little as the accuracy allows.
+//! A precision or a degree for each site: as little as the accuracy allows.
 //!
-//! Not all activations need the same precision. How much each one's matters is measured: with all others at the highest
-//! precision, what does the mean square of the logits' difference to the exact network's become when this one has less?
-//! Errors of different sites add up nearly independently, so these numbers tell in which order to give precision away:
-//! greedily, each step the one that saves most for the least error. That gives a path from the most precise network to the
-//! cheapest one. How far along it the accuracy lasts is found by bisection, with whole evaluations on all images.
+//! Not all activations need the same precision. How much each one's matters is measured: with all others exact, what is the
+//! mean square of the logits' difference to the exact network's for each candidate? Errors of different sites add up nearly
+//! independently, so the choice of the least error at each total cost is a knapsack, which is solved exactly. That gives a
+//! path from the most precise network to the cheapest one. How far along it the accuracy lasts is found by bisection, with
+//! whole evaluations on all images.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use approx_data::First;
-use approx_models::{Composition, ModelError, Network, RunOptions, Site};
+use approx_models::{ActivationPolicy, Network, RunOptions, Site, SiteKind};
+use approx_ops::Sketch;
 use minimax_coeffs::Cost;
 use serde::Serialize;
 
 use crate::bound_search::ApproximatePass;
-use crate::calibrate::{fitted_pass, initial_bounds, policy_by_site};
+use crate::calibrate::{ranged_pass, site_inputs};
+use crate::candidates::{Candidate, SiteInputs};
 use crate::compare::Comparison;
 use crate::error::{EvalError, Result};
-use crate::evaluate::{Job, Logits, Observer, Pass};
+use crate::evaluate::{Job, Observer, Pass};
 
 /// What is to be small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,11 @@ pub struct Goal {
     pub minimise: Minimise,
     /// By how much the accuracy may be below the exact network's, relative to that: 0.005 for 0.5 %.
     pub max_drop: f64,
-    /// Compositions to choose from, of ascending precision; not empty.
-    pub compositions: Vec<Arc<Composition>>,
+    /// What to choose from for an activation; not empty.
+    pub activations: Vec<Candidate>,
+    /// What to choose from for a max-pooling: compositions, since what is fitted to a site's inputs is nothing for their
+    /// differences.
+    pub max_pools: Vec<Candidate>,
     /// What each site's largest |x| is multiplied by to give its bound.
     pub headroom: f64,
     /// How many images the sites' sensitivity is measured on.
@@ -57,8 +61,8 @@ pub struct TunedPoint {
     pub on_front: bool,
     /// Whether it is the cheapest of them that loses no more than it may.
     pub chosen: bool,
-    /// By site, in the network's order: the precision.
-    pub alphas: Vec<u8>,
+    /// By site, in the network's order: what stands there.
+    pub sites: Vec<Candidate>,
 }
 
 /// What a point came to. Shares are between 0 and 1.
@@ -87,26 +91,32 @@ const MORE_POINTS: usize = 8;
 /// How often a site's range may be widened for a point before that is given up.
 const MAX_WIDENED: usize = 20;
 
-/// Chooses a precision for each site of `network`. `exact` is its exact pass.
+/// Chooses a candidate for each site of `network`. `exact` is its exact pass, with what each site saw.
 ///
 /// # Errors
-/// [`EvalError::TooImprecise`] if even the highest precision everywhere loses more than it may; else as
+/// [`EvalError::TooImprecise`] if even the most precise choice loses more than it may; [`EvalError::NoCandidate`]; else as
 /// [`calibrated_pass`](crate::calibrate::calibrated_pass).
 pub fn tune(
     job: &Job,
-    exact: &Pass,
+    (exact, sketches): (&Pass, &[Sketch]),
     network: &mut Network,
     goal: &Goal,
     observer: &dyn Observer,
 ) -> Result<Tuned> {
-    let errors = sensitivities(job, exact, network, goal, observer)?;
-    let of_site = |(site, bound): (&Site, f64)| {
-        goal.compositions.iter().map(|composition| site.cost(composition, bound)).collect()
+    let mut inputs = site_inputs(network, sketches, goal.headroom)?;
+    let mut options = options(network, &mut inputs, goal)?;
+    sensitivities(job, network, &mut inputs, &mut options, goal, observer)?;
+    let path = path(&options, goal.minimise);
+    let mut search = PathSearch {
+        job,
+        exact,
+        network,
+        inputs: &inputs,
+        goal,
+        observer,
+        path: &path,
+        evaluated: Vec::new(),
     };
-    let sites = network.sites().iter().zip(initial_bounds(exact, goal.headroom));
-    let costs: Vec<Vec<Cost>> = sites.map(of_site).collect::<Result<_, ModelError>>()?;
-    let path = greedy_path(&errors, &costs, goal.minimise);
-    let mut search = PathSearch { job, exact, network, goal, observer, path: &path, evaluated: Vec::new() };
 
     // The last place of the path that is good enough: `good` is, `bad` is not.
     if !search.is_good(0)? {
@@ -125,22 +135,18 @@ pub fn tune(
     // Accuracy does not fall evenly: another point that was evaluated may be cheaper and good enough.
     let good = (0..path.len()).rev().find(|&place| search.was_good(place)).expect("the first place is");
     let evaluated = search.evaluated;
-    let names: Vec<String> = network.sites().iter().map(|site| site.name().to_owned()).collect();
     let mut points: Vec<TunedPoint> = Vec::with_capacity(evaluated.len());
     let mut kept = None;
     for Evaluated { place, found } in evaluated {
         let chosen = place == good;
-        let by_site = path[place].iter().zip(&costs).map(|(&alpha, costs)| costs[alpha]);
-        let multiplications = by_site.clone().map(|cost| cost.non_scalar_multiplications);
-        let levels: HashMap<&str, u32> =
-            names.iter().map(String::as_str).zip(by_site.map(|cost| cost.depth)).collect();
+        let cost = cost_of(network, &path[place]);
         points.push(TunedPoint {
-            levels: network.depth(|site| levels[site.name()]),
-            multiplications: multiplications.sum(),
+            levels: cost.depth,
+            multiplications: cost.non_scalar_multiplications,
             result: found.as_ref().map(|(result, _)| result.clone()),
             on_front: false,
             chosen,
-            alphas: path[place].iter().map(|&alpha| goal.compositions[alpha].bits()).collect(),
+            sites: path[place].iter().map(|choice| choice.candidate.clone()).collect(),
         });
         if chosen {
             kept = found;
@@ -167,9 +173,10 @@ struct PathSearch<'a> {
     job: &'a Job<'a>,
     exact: &'a Pass,
     network: &'a mut Network,
+    inputs: &'a [SiteInputs],
     goal: &'a Goal,
     observer: &'a dyn Observer,
-    path: &'a [Vec<usize>],
+    path: &'a [Vec<&'a Choice>],
     evaluated: Vec<Evaluated>,
 }
 
@@ -198,17 +205,16 @@ impl PathSearch<'_> {
     }
 
     fn evaluate(&mut self, place: usize) -> Result<Option<(TunedResult, ApproximatePass)>> {
-        let compositions = &self.goal.compositions;
-        let compositions: Vec<_> = self.path[place].iter().map(|&index| &compositions[index]).collect();
+        let candidates: Vec<&Candidate> = self.path[place].iter().map(|choice| &choice.candidate).collect();
         let (job, exact, headroom) = (self.job, self.exact, self.goal.headroom);
-        let fitted =
-            fitted_pass(job, exact, self.network, &compositions, headroom, MAX_WIDENED, self.observer);
-        let pass = match fitted {
+        let choice = (&candidates[..], self.inputs.to_vec());
+        let found = ranged_pass(job, exact, self.network, choice, headroom, MAX_WIDENED, self.observer);
+        let pass = match found {
             Err(EvalError::NotFinite { .. } | EvalError::SearchGaveUp { .. }) => {
                 self.observer.pass_finished();
                 return Ok(None);
             }
-            fitted => fitted?,
+            found => found?,
         };
         let comparison = Comparison::new(&exact.logits, &pass.pass.logits, &exact.labels);
         let result = TunedResult {
@@ -221,15 +227,74 @@ impl PathSearch<'_> {
     }
 }
 
-/// By site and precision: the mean square of what the logits are off, beyond that of the highest precision everywhere;
-/// infinite where most images change their class.
+/// What can stand at one site.
+#[derive(Debug, Clone)]
+struct Choice {
+    candidate: Candidate,
+    cost: Cost,
+    /// The mean square of what the logits are off; infinite where most images change their class.
+    error: f64,
+}
+
+impl Choice {
+    fn cost(&self, minimise: Minimise) -> u32 {
+        match minimise {
+            Minimise::Depth => self.cost.depth,
+            Minimise::Multiplications => self.cost.non_scalar_multiplications,
+        }
+    }
+}
+
+/// What all activations cost with a choice for each site.
+fn cost_of(network: &Network, choices: &[&Choice]) -> Cost {
+    let names = network.sites().iter().map(Site::name);
+    let depths: HashMap<&str, u32> = names.zip(choices.iter().map(|choice| choice.cost.depth)).collect();
+    Cost {
+        depth: network.depth(|site| depths[site.name()]),
+        non_scalar_multiplications: choices.iter().map(|choice| choice.cost.non_scalar_multiplications).sum(),
+    }
+}
+
+/// By site the candidates that suit it, without those that cost no less than another one and are no better on the site's
+/// inputs. Their errors are not known yet.
+fn options(network: &Network, inputs: &mut [SiteInputs], goal: &Goal) -> Result<Vec<Vec<Choice>>> {
+    let of_site = |(site, inputs): (&Site, &mut SiteInputs)| {
+        let mut choices: Vec<(Choice, Option<f64>)> = Vec::new();
+        let candidates = match site.kind() {
+            SiteKind::Relu => &goal.activations,
+            SiteKind::MaxPool => &goal.max_pools,
+        };
+        for candidate in candidates {
+            // A precision that no polynomial has here is no choice.
+            let Ok(cost) = candidate.cost(site, inputs.bound()) else { continue };
+            let choice = Choice { candidate: candidate.clone(), cost, error: f64::INFINITY };
+            choices.push((choice, inputs.rms(candidate)?));
+        }
+        let beats = |(a, a_rms): &(Choice, Option<f64>), (b, b_rms): &(Choice, Option<f64>)| {
+            let (a, b) = (a.cost(goal.minimise), b.cost(goal.minimise));
+            a_rms
+                .zip(*b_rms)
+                .is_some_and(|(a_rms, b_rms)| a <= b && a_rms <= b_rms && (a < b || a_rms < b_rms))
+        };
+        let best = choices.iter().filter(|choice| !choices.iter().any(|other| beats(other, choice)));
+        let best: Vec<Choice> = best.map(|(choice, _)| choice.clone()).collect();
+        match best.is_empty() {
+            true => Err(EvalError::NoCandidate { site: site.name().to_owned() }),
+            false => Ok(best),
+        }
+    };
+    network.sites().iter().zip(inputs).map(of_site).collect()
+}
+
+/// Measures what each choice makes of the logits, alone.
 fn sensitivities(
     job: &Job,
-    exact: &Pass,
     network: &mut Network,
+    inputs: &mut [SiteInputs],
+    options: &mut [Vec<Choice>],
     goal: &Goal,
     observer: &dyn Observer,
-) -> Result<Vec<Vec<f64>>> {
+) -> Result<()> {
     let images = First::new(job.images, goal.sensitivity_images);
     let job = Job {
         images: &images,
@@ -237,61 +302,72 @@ fn sensitivities(
         batch_size: job.batch_size,
         device: job.device.clone(),
     };
-    let (count, highest) = (exact.sites.len(), goal.compositions.len() - 1);
-    let bounds = initial_bounds(exact, goal.headroom);
-    observer.pass_started("sensitivity", job.images.len() * (1 + count * highest));
-    let mut logits = |compositions: &[&Arc<Composition>]| -> Result<Logits> {
-        // What one site does to the ranges of others is for the evaluation to find out.
-        let policy = policy_by_site(exact, &bounds, compositions);
-        network.set_policy(&policy, &RunOptions::EXACT_OUTSIDE)?;
-        job.logits(network, observer)
-    };
-    let best = vec![&goal.compositions[highest]; count];
-    let reference = logits(&best)?;
-    let mut errors = vec![vec![0.0; highest + 1]; count];
-    for (site, errors) in errors.iter_mut().enumerate() {
-        for index in (0..highest).rev() {
-            if errors[index + 1] == f64::INFINITY {
-                errors[index] = f64::INFINITY;
-                observer.advanced(job.images.len());
-                continue;
-            }
-            let mut compositions = best.clone();
-            compositions[site] = &goal.compositions[index];
-            let found = logits(&compositions)?;
+    let passes = 1 + options.iter().map(Vec::len).sum::<usize>();
+    observer.pass_started("sensitivity", job.images.len() * passes);
+    network.set_policy(&ActivationPolicy::exact(), &RunOptions::default())?;
+    let reference = job.logits(network, observer)?;
+    for (inputs, options) in inputs.iter_mut().zip(options) {
+        for option in options {
+            let of_site = inputs.policy(&option.candidate)?;
+            let policy = ActivationPolicy::exact().with_site(inputs.name(), of_site);
+            // What one site does to the ranges of others is for the evaluation to find out.
+            network.set_policy(&policy, &RunOptions::EXACT_OUTSIDE)?;
+            let found = job.logits(network, observer)?;
             let same = reference.predictions().zip(found.predictions()).filter(|(a, b)| a == b).count();
             let squares = reference.values().iter().zip(found.values());
             let squares: f64 = squares.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-            let usable = squares.is_finite() && 2 * same > reference.predictions().len();
-            let mean = squares / reference.values().len() as f64;
-            // Less precision is never taken for better, whatever a few images say.
-            errors[index] = if usable { mean.max(errors[index + 1]) } else { f64::INFINITY };
+            if squares.is_finite() && 2 * same > reference.predictions().len() {
+                option.error = squares / reference.values().len() as f64;
+            }
         }
     }
     observer.pass_finished();
-    Ok(errors)
+    Ok(())
 }
 
-/// From the highest precision everywhere to the lowest, by index of precision for each site: each step the one that saves
-/// most for the least additional error. Errors and costs are by site and precision.
-fn greedy_path(errors: &[Vec<f64>], costs: &[Vec<Cost>], minimise: Minimise) -> Vec<Vec<usize>> {
-    let cost = |site: usize, alpha: usize| match minimise {
-        Minimise::Depth => costs[site][alpha].depth,
-        Minimise::Multiplications => costs[site][alpha].non_scalar_multiplications,
-    };
-    let mut state: Vec<usize> = costs.iter().map(|costs| costs.len() - 1).collect();
-    let mut path = vec![state.clone()];
-    loop {
-        let steps = (0..state.len()).flat_map(|site| (0..state[site]).map(move |alpha| (site, alpha)));
-        let steps = steps.filter_map(|(site, alpha)| {
-            let saved = cost(site, state[site]).checked_sub(cost(site, alpha)).filter(|saved| *saved > 0)?;
-            let error = errors[site][alpha] - errors[site][state[site]];
-            error.is_finite().then(|| (error / f64::from(saved), site, alpha))
-        });
-        let Some((_, site, alpha)) = steps.min_by(|a, b| a.0.total_cmp(&b.0)) else { return path };
-        state[site] = alpha;
-        path.push(state.clone());
+/// The choices with the least sum of errors for each sum of costs, from the most precise to the cheapest, without those
+/// that another one beats. Choices whose error is infinite come last.
+fn path(options: &[Vec<Choice>], minimise: Minimise) -> Vec<Vec<&Choice>> {
+    /// More than any sum of errors that are finite.
+    const HOPELESS: f64 = 1e60;
+    // By sum of costs: the least sum of errors of the sites so far, and what the last one of them is then.
+    let mut rows: Vec<Vec<Option<(f64, usize)>>> = Vec::with_capacity(options.len());
+    let mut before = vec![Some(0.0)];
+    for options in options {
+        let most = options.iter().map(|option| option.cost(minimise)).max().unwrap_or(0) as usize;
+        let mut row: Vec<Option<(f64, usize)>> = vec![None; before.len() + most];
+        for (total, error) in before.iter().enumerate().filter_map(|(total, error)| Some((total, (*error)?)))
+        {
+            for (index, option) in options.iter().enumerate() {
+                let error = error + option.error.min(HOPELESS);
+                let place = &mut row[total + option.cost(minimise) as usize];
+                if place.is_none_or(|(least, _)| error < least) {
+                    *place = Some((error, index));
+                }
+            }
+        }
+        before = row.iter().map(|place| place.map(|(error, _)| error)).collect();
+        rows.push(row);
     }
+    let mut least = f64::INFINITY;
+    let mut totals = Vec::new();
+    for (total, error) in before.iter().enumerate() {
+        if let Some(error) = error.filter(|error| *error < least) {
+            least = error;
+            totals.push(total);
+        }
+    }
+    let choices = |mut total: usize| {
+        let mut choices: Vec<&Choice> = Vec::with_capacity(options.len());
+        for (row, options) in rows.iter().zip(options).rev() {
+            let (_, index) = row[total].expect("the sum was reached from one before");
+            choices.push(&options[index]);
+            total -= options[index].cost(minimise) as usize;
+        }
+        choices.reverse();
+        choices
+    };
+    totals.into_iter().rev().map(choices).collect()
 }
 
 /// Marks the points that no other one beats.
@@ -306,10 +382,10 @@ fn mark_front(points: &mut [TunedPoint], minimise: Minimise) {
     }
 }
 
-/// The points as comma-separated values with a header; the last column has the precision of each site.
+/// The points as comma-separated values with a header; the last column has what stands at each site: `relu1=alpha9 relu2=degree27`.
 pub fn to_csv(points: &[TunedPoint], sites: &[String]) -> String {
     let mut csv = "levels,multiplications,accuracy,relative_difference,agreement,max_abs_logit_difference,on_front,chosen,\
-                   alphas\n"
+                   sites\n"
         .to_owned();
     for point in points {
         let results = match &point.result {
@@ -320,10 +396,11 @@ pub fn to_csv(points: &[TunedPoint], sites: &[String]) -> String {
                 format!("{accuracy},{relative_difference},{agreement},{error}")
             }
         };
-        let alphas: Vec<String> =
-            sites.iter().zip(&point.alphas).map(|(name, alpha)| format!("{name}={alpha}")).collect();
+        let choices = sites.iter().zip(&point.sites);
+        let choices: Vec<String> =
+            choices.map(|(name, choice)| format!("{name}={}", choice.to_string().replace(' ', ""))).collect();
         let TunedPoint { levels, multiplications, on_front, chosen, .. } = point;
-        csv += &format!("{levels},{multiplications},{results},{on_front},{chosen},{}\n", alphas.join(" "));
+        csv += &format!("{levels},{multiplications},{results},{on_front},{chosen},{}\n", choices.join(" "));
     }
     csv
 }
@@ -337,21 +414,43 @@ mod tests {
     }
 
     #[test]
-    fn the_path_gives_away_what_matters_least_first() {
-        // Site 1 counts twice; site 0 minds a lot; the lowest precision is of no use at site 2.
-        let once = vec![cost(2, 3), cost(4, 8), cost(5, 9)];
-        let costs = [once.clone(), vec![cost(4, 9), cost(8, 24), cost(10, 27)], once];
-        let errors = [vec![9.0, 4.0, 0.0], vec![2.0, 0.5, 0.0], vec![f64::INFINITY, 0.3, 0.0]];
-        let path = greedy_path(&errors, &costs, Minimise::Depth);
-        assert_eq!(
-            path,
-            // 0.5 / 2 levels, 0.3 / 1, 1.5 / 4, 9 / 3 (and not 4 / 1).
-            [[2, 2, 2], [2, 1, 2], [2, 1, 1], [2, 0, 1], [0, 0, 1]]
-        );
-        let depth = |state: &Vec<usize>| -> u32 {
-            state.iter().zip(&costs).map(|(&alpha, costs)| costs[alpha].depth).sum()
+    fn the_path_has_the_least_error_for_each_cost() {
+        let choice = |degree, depth, error| Choice {
+            candidate: Candidate::Fitted { degree },
+            cost: cost(depth, 0),
+            error,
         };
-        assert!(path.windows(2).all(|pair| depth(&pair[1]) < depth(&pair[0])));
+        // The second site matters ten times as much; the third cannot do with the cheapest.
+        let options = [
+            vec![choice(3, 2, 0.9), choice(15, 4, 0.1), choice(31, 5, 0.01)],
+            vec![choice(3, 2, 9.0), choice(15, 4, 1.0), choice(31, 5, 0.1)],
+            vec![choice(3, 2, f64::INFINITY), choice(15, 4, 0.1)],
+        ];
+        let path = path(&options, Minimise::Depth);
+        let degrees = |choices: &Vec<&Choice>| -> Vec<usize> {
+            let degree = |choice: &&Choice| match choice.candidate {
+                Candidate::Fitted { degree } => degree,
+                Candidate::Composition(_) => unreachable!(),
+            };
+            choices.iter().map(degree).collect()
+        };
+        let depths: Vec<u32> = path.iter().map(|c| c.iter().map(|c| c.cost.depth).sum()).collect();
+        assert_eq!(depths, [14, 13, 12, 11, 10, 8, 6]);
+        let errors: Vec<f64> = path.iter().map(|c| c.iter().map(|c| c.error).sum()).collect();
+        assert!(errors.windows(2).all(|pair| pair[0] < pair[1]), "{errors:?}");
+        assert_eq!(degrees(&path[1]), [15, 31, 15]);
+        assert_eq!(degrees(&path[3]), [3, 31, 15]);
+        // Every one of all choices is beaten by one of the path, or is on it.
+        for a in &options[0] {
+            for b in &options[1] {
+                for c in &options[2] {
+                    let (depth, error) =
+                        (a.cost.depth + b.cost.depth + c.cost.depth, a.error + b.error + c.error);
+                    let as_good = |i: &usize| depths[*i] <= depth && errors[*i] <= error;
+                    assert!((0..path.len()).any(|i| as_good(&i)), "{depth} {error}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -367,7 +466,7 @@ mod tests {
             }),
             on_front: false,
             chosen: false,
-            alphas: vec![],
+            sites: vec![],
         };
         let mut points = [
             point(10, Some(0.9)),

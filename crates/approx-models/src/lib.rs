@@ -40,7 +40,7 @@ pub mod run_options;
 pub mod training;
 pub mod weights;
 
-pub use cnn_graph::policy::{self, ActivationPolicy, Composition, SiteKind, SitePolicy};
+pub use cnn_graph::policy::{self, ActivationPolicy, Composition, Fitted, SiteKind, SitePolicy};
 pub use cnn_graph::zoo::Backbone;
 pub use cnn_graph::{Graph, GraphBuilder, ops};
 pub use error::{ModelError, Result};

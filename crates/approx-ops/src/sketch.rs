@@ -5,6 +5,8 @@
 //! without a range that has to be known before, and sketches of parts add up to the sketch of the whole. Smallest and
 //! largest value are exact. (A t-digest would be smaller and would depend on the order; here it must not.)
 
+use minimax_coeffs::fitted::{Density, FitError};
+
 /// Bits of a float32 that do not matter: 17 of the significand's 23.
 const DROPPED: u32 = 17;
 /// Buckets of one sign.
@@ -80,6 +82,19 @@ impl Sketch {
             (sketch.min, sketch.max) = (min, max);
         }
         Some(sketch)
+    }
+
+    /// The values, each at the middle of its bucket or at the nearer extreme.
+    ///
+    /// # Errors
+    /// [`FitError`] if there are none, or one is infinite.
+    pub fn density(&self) -> Result<Density, FitError> {
+        let side = |sign: f32, counts: &Vec<u64>| -> Vec<(f64, f64)> {
+            let used = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            let value = |bucket: usize| f64::from((sign * middle(bucket)).clamp(self.min, self.max));
+            used.map(|(bucket, &count)| (value(bucket), count as f64)).collect()
+        };
+        Density::new([side(-1.0, &self.counts[0]), side(1.0, &self.counts[1])].concat())
     }
 
     /// How many values.
@@ -176,6 +191,20 @@ mod tests {
                 "{threshold}"
             );
         }
+    }
+
+    #[test]
+    fn a_density_has_the_mean_and_the_extremes_of_the_values() {
+        let values = values(20_011);
+        let density = Sketch::of(&values).density().unwrap();
+        let mean =
+            |f: fn(f64) -> f64| values.iter().map(|x| f(f64::from(*x))).sum::<f64>() / values.len() as f64;
+        let square = |x: f64| x * x;
+        assert!((density.mean(square) / mean(square) - 1.0).abs() < 0.01);
+        let extremes = [f32::min, f32::max].map(|f| f64::from(values.iter().copied().reduce(f).unwrap()));
+        assert_eq!(density.range(), extremes);
+        assert_eq!(Sketch::of(&[f32::NAN]).density(), Err(FitError::Empty));
+        assert!(Sketch::of(&[f32::INFINITY]).density().is_err());
     }
 
     #[test]

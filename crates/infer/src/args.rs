@@ -11,8 +11,8 @@ use approx_fetch::Mirror;
 use approx_ops::Noise;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use minimax_coeffs::Alpha;
 use minimax_coeffs::noise::rescaling_sigma;
+use minimax_coeffs::{Alpha, FittedPolynomial};
 
 use crate::inputs::{DataSet, Networks, Selection};
 
@@ -503,11 +503,19 @@ pub struct CalibrateArgs {
     #[arg(value_name = "BACKBONE", default_value = "resnet20")]
     pub backbone: String,
 
-    /// Precision of the approximation in bits: 4 to 14, or what --coefficients offers
+    /// What stands for an activation: a composition, or a polynomial fitted to what the activation sees
+    #[arg(long, value_name = "FAMILY", default_value = "composite")]
+    pub family: CalibratedFamily,
+
+    /// Precision of the compositions in bits: 4 to 14, or what --coefficients offers
     #[arg(long, default_value_t = Alpha::MAX.bits(), value_parser = bits, allow_negative_numbers = true)]
     pub alpha: u8,
 
-    /// What the largest |x| of an activation is multiplied by to give its bound
+    /// Degree of the fitted polynomials, 2 to 63: 3, 7, 15, 31 and 63 are the highest for 2, 3, 4, 5 and 6 levels
+    #[arg(long, value_name = "DEGREE", value_parser = degree, required_if_eq("family", "fitted"), allow_negative_numbers = true)]
+    pub degree: Option<usize>,
+
+    /// By how much longer than what an activation sees its range is
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
     pub headroom: f64,
 
@@ -541,11 +549,15 @@ pub struct TuneArgs {
     #[arg(long, value_name = "WHAT", default_value = "depth")]
     pub minimise: Minimised,
 
+    /// What an activation can become: compositions, polynomials fitted to what it sees, or both
+    #[arg(long, value_name = "FAMILY", default_value = "all")]
+    pub family: Family,
+
     /// Precisions in bits to choose from, such as 7..14 (both included) or 7,9,12..14 [default: all that there are]
     #[arg(long, value_name = "FIRST..LAST", value_parser = alphas, allow_hyphen_values = true)]
     pub alpha: Option<Alphas>,
 
-    /// What the largest |x| of an activation is multiplied by to give its bound
+    /// By how much longer than what an activation sees its range is
     #[arg(long, value_name = "FACTOR", default_value_t = 1.1, value_parser = headroom, allow_negative_numbers = true)]
     pub headroom: f64,
 
@@ -570,6 +582,26 @@ pub struct TuneArgs {
 
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// What activations can become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Family {
+    /// Compositions of minimax polynomials
+    Composite,
+    /// Polynomials fitted to what each activation sees; max-poolings stay compositions
+    Fitted,
+    /// Whichever is cheaper
+    All,
+}
+
+/// What all activations become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CalibratedFamily {
+    /// Compositions of minimax polynomials
+    Composite,
+    /// Polynomials fitted to what each activation sees; max-poolings stay compositions
+    Fitted,
 }
 
 /// What a tuning makes small.
@@ -764,6 +796,15 @@ impl Method {
 
 fn bits(text: &str) -> Result<u8, String> {
     text.trim().parse().or_else(|_| text.parse::<Alpha>().map(Alpha::bits)).map_err(|e| e.to_string())
+}
+
+fn degree(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(degree) if (2..=FittedPolynomial::MAX_DEGREE).contains(&degree) => Ok(degree),
+        Ok(1) => Err("a polynomial of degree 1 is a line, which a network cannot tell from a linear layer; the degree must be from 2 to 63".to_owned()),
+        Ok(degree) => Err(format!("the degree must be from 2 to {}, not {degree}", FittedPolynomial::MAX_DEGREE)),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
 }
 
 /// Precisions in bits, ascending and each once.

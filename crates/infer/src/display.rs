@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use approx_eval::candidates::Candidate;
 use approx_eval::report::{Approximations, NoiseResult, SiteResult};
 use approx_eval::sweep::{Point, PointResult};
 use approx_eval::tune::Tuned;
@@ -51,6 +52,12 @@ pub fn report(report: &Report) -> String {
         }
         _ => line("method", precisions(report)),
     }
+    if let (Some(depth), Some(multiplications)) = (report.net_depth, report.net_mults) {
+        line(
+            "network",
+            format!("{depth} levels and {multiplications} non-scalar multiplications, all activations"),
+        );
+    }
     for (kind, name, bound) in
         [(SiteKind::Relu, "B_relu", report.b_relu), (SiteKind::MaxPool, "B_max", report.b_max)]
     {
@@ -78,12 +85,16 @@ pub fn report(report: &Report) -> String {
 /// The method, with the precisions of a policy that has several.
 fn precisions(report: &Report) -> String {
     let of_kind = |approximations: &Approximations| {
-        let Approximations { kind, sites, alpha, .. } = approximations;
+        let Approximations { kind, sites, alpha, degree, .. } = approximations;
         let (kind, s) = (
             if *kind == SiteKind::Relu { "ReLU" } else { "max-pooling" },
             if *sites == 1 { "" } else { "s" },
         );
-        format!("alpha {} for {sites} {kind}{s}", span(*alpha, |alpha| alpha.to_string()))
+        let what = match (alpha, degree) {
+            (_, Some(degree)) => format!("fitted, degree {}", span(*degree, usize::to_string)),
+            (alpha, None) => format!("alpha {}", alpha.map_or_else(String::new, |a| span(a, u8::to_string))),
+        };
+        format!("{what} for {sites} {kind}{s}")
     };
     let kinds: Vec<String> = report.approximations.iter().map(of_kind).collect();
     match kinds.is_empty() {
@@ -228,17 +239,29 @@ pub fn policy(file: &PolicyFile, alpha: u8) -> String {
     )
 }
 
+/// The least and the largest of some numbers, as `7..14`.
+fn first_to_last(numbers: impl Iterator<Item = usize> + Clone) -> String {
+    match (numbers.clone().min(), numbers.max()) {
+        (Some(least), Some(most)) if least < most => format!("{least}..{most}"),
+        (Some(number), _) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
 /// What a tuning evaluated and chose.
 pub fn tuned(found: &Tuned, network: &Network) -> String {
     let mut text =
-        String::from("\nnet depth  net mults   alpha  accuracy  relative  agreement  logit error\n");
+        String::from("\nnet depth  net mults   alpha   degree  accuracy  relative  agreement  logit error\n");
     for point in &found.points {
-        let (least, most) = (point.alphas.iter().min(), point.alphas.iter().max());
-        let alphas = match (least, most) {
-            (Some(least), Some(most)) if least < most => format!("{least}..{most}"),
-            (Some(alpha), _) => alpha.to_string(),
-            _ => String::new(),
-        };
+        let alphas = point.sites.iter().filter_map(|candidate| match candidate {
+            Candidate::Composition(composition) => Some(usize::from(composition.bits())),
+            Candidate::Fitted { .. } => None,
+        });
+        let degrees = point.sites.iter().filter_map(|candidate| match candidate {
+            Candidate::Composition(_) => None,
+            Candidate::Fitted { degree } => Some(*degree),
+        });
+        let (alphas, degrees) = (first_to_last(alphas), first_to_last(degrees));
         let results = point.result.as_ref().map_or_else(
             || "  values leave every range".to_owned(),
             |result| {
@@ -256,17 +279,23 @@ pub fn tuned(found: &Tuned, network: &Network) -> String {
             (false, true) => "  front",
             (false, false) => "",
         };
-        writeln!(text, "{:>9}  {:>9}  {alphas:>6}{results}{mark}", point.levels, point.multiplications)
+        writeln!(
+            text,
+            "{:>9}  {:>9}  {alphas:>6}  {degrees:>7}{results}{mark}",
+            point.levels, point.multiplications
+        )
+        .expect("a String takes all");
+    }
+    let chosen = found.points.iter().find(|point| point.chosen).map_or(&[][..], |point| &point.sites);
+    let width = network.sites().iter().map(|site| site.name().len()).max().unwrap_or(0).max(4);
+    writeln!(text, "\n{:width$}  {:9}       low      high", "site", "by").expect("a String takes all");
+    for (site, candidate) in network.sites().iter().zip(chosen) {
+        let (center, bound) = (site.center(), site.bound().unwrap_or(f64::NAN));
+        let (by, low, high) = (candidate.to_string(), center - bound, center + bound);
+        writeln!(text, "{:width$}  {by:9}  {low:>8.3}  {high:>8.3}", site.name())
             .expect("a String takes all");
     }
-    let chosen = found.points.iter().find(|point| point.chosen).map_or(&[][..], |point| &point.alphas);
-    let width = network.sites().iter().map(|site| site.name().len()).max().unwrap_or(0).max(4);
-    writeln!(text, "\n{:width$}  alpha     bound", "site").expect("a String takes all");
-    for (site, alpha) in network.sites().iter().zip(chosen) {
-        let bound = site.bound().unwrap_or(f64::NAN);
-        writeln!(text, "{:width$}  {alpha:>5}  {bound:>8.3}", site.name()).expect("a String takes all");
-    }
-    text + "\nfront: no other point is as cheap and as accurate, and better in one of the two\n"
+    text + "\nby: alpha of a composition, or degree of a fitted polynomial, from low to high\nfront: no other point is as cheap and as accurate, and better in one of the two\n"
 }
 
 /// The columns of `infer sweep`.

@@ -150,6 +150,7 @@ impl Subjects<'_> {
             backbone: self.name.clone(),
             method,
             noise: self.args.noise()?,
+            cost: self.network.cost(&approx.policy)?,
             weights: self.weights.clone(),
             batch_size: self.job.batch_size,
             threads: rayon::current_num_threads(),

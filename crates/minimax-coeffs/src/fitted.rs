@@ -130,7 +130,7 @@ impl Density {
         [self.points[0].0, self.points[self.points.len() - 1].0]
     }
 
-    /// `E[f(x)]`.
+    /// `E[f(x)]`, over the values.
     pub fn mean(&self, f: impl Fn(f64) -> f64) -> f64 {
         self.points.iter().map(|&(x, weight)| weight * f(x)).sum()
     }
