@@ -236,9 +236,9 @@ struct Slope {
   float value, slope;
 };
 
-/// A polynomial that is fitted to an activation's inputs: with `z = (x − center) / bound`, `t = T_2(z)`, `u = T_4(z)` and
-/// `v = T_8(z)` it is `h_0 + t h_1 + z (h_2 + t h_3)`, and each `h` is `a(v) + u b(v)`. Of each pair, b has as many
-/// coefficients as a, or one less; both may have none.
+/// A polynomial that is fitted to an activation's inputs, with `z = (x − center) / bound`, `t = T_2(z)`, `u = T_4(z)` and
+/// `v = T_8(z)`. Two pairs: `h_0 + z h_1`, each `h` is `a(u) + t b(u)`. Four pairs: `h_0 + t h_1 + z (h_2 + t h_3)`, each
+/// `h` is `a(v) + u b(v)`. Of each pair, b has as many coefficients as a, or one less; both may have none.
 struct Fitted {
   const ActivationParams<float>& params;
   APPROX_FN explicit Fitted(const ActivationParams<float>& params) : params(params) {}
@@ -251,8 +251,8 @@ struct Fitted {
   /// Part `k`, and its derivative.
   APPROX_FN Slope part(uint32_t k, Slope v) const {
     const FunctionParams& p = params.function;
-    const float* c = p.coefficients + k * EIGHTH_TERMS;
-    const uint32_t terms = p.eighths[k];
+    const float* c = p.coefficients + k * PART_TERMS;
+    const uint32_t terms = p.lengths[k];
     if (terms == 0) return {0.0f, 0.0f};
     float value = c[terms - 1], slope = 0.0f;
     APPROX_NO_UNROLL
@@ -262,17 +262,17 @@ struct Fitted {
     }
     return {value, slope * v.slope};
   }
-  APPROX_FN Slope quarter(uint32_t k, Slope u, Slope v) const { return sum(part(2 * k, v), part(2 * k + 1, v), u); }
-  /// Quarter `k` of several numbers.
+  APPROX_FN Slope pair(uint32_t k, Slope u, Slope v) const { return sum(part(2 * k, v), part(2 * k + 1, v), u); }
+  /// Pair `k` of several numbers.
   template <int N>
-  APPROX_FN void quarter(uint32_t k, const float (&u)[N], const float (&v)[N], float (&h)[N]) const {
+  APPROX_FN void pair(uint32_t k, const float (&u)[N], const float (&v)[N], float (&h)[N]) const {
     const FunctionParams& p = params.function;
-    const float *first = p.coefficients + 2 * k * EIGHTH_TERMS, *second = first + EIGHTH_TERMS;
-    const uint32_t both = p.eighths[2 * k + 1];
+    const float *first = p.coefficients + 2 * k * PART_TERMS, *second = first + PART_TERMS;
+    const uint32_t both = p.lengths[2 * k + 1];
     float b[N];
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
-      h[i] = p.eighths[2 * k] > both ? first[both] : 0.0f;
+      h[i] = p.lengths[2 * k] > both ? first[both] : 0.0f;
       b[i] = 0.0f;
     }
     APPROX_NO_UNROLL
@@ -288,23 +288,32 @@ struct Fitted {
   }
   template <int N>
   APPROX_FN void eval(float (&x)[N]) const {
-    float z[N], t[N], u[N], v[N], odd[N], even[N], h[N];
+    float z[N], t[N], u[N], odd[N], even[N];
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
       z[i] = to_unit(x[i]);
       t[i] = second_chebyshev(z[i]);
       u[i] = second_chebyshev(t[i]);
-      v[i] = second_chebyshev(u[i]);
     }
-    quarter(3, u, v, h);
-    quarter(2, u, v, odd);
-    APPROX_UNROLL
-    for (int i = 0; i < N; i++) odd[i] = fused(t[i], h[i], odd[i]);
-    quarter(1, u, v, h);
-    quarter(0, u, v, even);
+    if (params.function.pairs == 2) {
+      pair(0, t, u, even);
+      pair(1, t, u, odd);
+    } else {
+      float v[N], h[N];
+      APPROX_UNROLL
+      for (int i = 0; i < N; i++) v[i] = second_chebyshev(u[i]);
+      pair(0, u, v, even);
+      pair(1, u, v, h);
+      APPROX_UNROLL
+      for (int i = 0; i < N; i++) even[i] = fused(t[i], h[i], even[i]);
+      pair(2, u, v, odd);
+      pair(3, u, v, h);
+      APPROX_UNROLL
+      for (int i = 0; i < N; i++) odd[i] = fused(t[i], h[i], odd[i]);
+    }
     APPROX_UNROLL
     for (int i = 0; i < N; i++) {
-      const float value = fused(z[i], odd[i], fused(t[i], h[i], even[i]));
+      const float value = fused(z[i], odd[i], even[i]);
       x[i] = params.exact_outside != 0 && !is_within(z[i]) ? exact_value(params.function, x[i]) : value;
     }
   }
@@ -314,9 +323,15 @@ struct Fitted {
     // t' = 4z, u' = 4t t' and v' = 4u u'.
     const Slope t = {second_chebyshev(z.value), 4.0f * z.value};
     const Slope u = {second_chebyshev(t.value), (4.0f * t.value) * t.slope};
-    const Slope v = {second_chebyshev(u.value), (4.0f * u.value) * u.slope};
-    const Slope even = sum(quarter(0, u, v), quarter(1, u, v), t);
-    const Slope odd = sum(quarter(2, u, v), quarter(3, u, v), t);
+    Slope even, odd;
+    if (params.function.pairs == 2) {
+      even = pair(0, t, u);
+      odd = pair(1, t, u);
+    } else {
+      const Slope v = {second_chebyshev(u.value), (4.0f * u.value) * u.slope};
+      even = sum(pair(0, u, v), pair(1, u, v), t);
+      odd = sum(pair(2, u, v), pair(3, u, v), t);
+    }
     return sum(even, odd, z).slope * params.inverse_bound;
   }
 };

@@ -249,7 +249,7 @@ constexpr int MAX_KINKS = 2;
 /// Terms of a smooth function's polynomial in the square at most: degree 255.
 constexpr int MAX_SQUARE_TERMS = 128;
 /// Coefficients of each part of a fitted polynomial: degree 63.
-constexpr int EIGHTH_TERMS = 8;
+constexpr int PART_TERMS = 8;
 
 /// A ReLU of a piecewise linear function, which begins at `at`.
 struct Kink {
@@ -267,8 +267,9 @@ struct FunctionParams {
   Kink kink[MAX_KINKS];
   uint32_t terms;
   float coefficients[MAX_SQUARE_TERMS];
-  /// Lengths of the eight parts of a fitted polynomial, each in EIGHTH_TERMS of the coefficients.
-  uint32_t eighths[8];
+  /// Of a fitted polynomial: how many pairs, and the lengths of their parts, each in PART_TERMS of the coefficients.
+  uint32_t pairs;
+  uint32_t lengths[8];
 };
 
 /// How the numbers of an activation are arranged, and which function it is. `T` is the type of the composition.

@@ -19,7 +19,7 @@ const MAX_KINKS: usize = 2;
 /// Terms of a smooth function's polynomial in the square, as there: degree 255.
 const MAX_SQUARE_TERMS: usize = 128;
 /// Coefficients of each part of a fitted polynomial, as there: degree 63.
-const EIGHTH_TERMS: usize = 8;
+const PART_TERMS: usize = 8;
 /// Numbers that one launch reads or writes at most: indices are of 32 bits, and end below 2^31.
 pub(crate) const MAX_NUMBERS: usize = 1 << 30;
 /// Threads of a block.
@@ -149,8 +149,9 @@ struct FunctionParams {
     kink: [KinkParams; MAX_KINKS],
     terms: u32,
     coefficients: [f32; MAX_SQUARE_TERMS],
-    /// Of the eight parts of a fitted polynomial, each in [`EIGHTH_TERMS`] of the coefficients.
-    eighths: [u32; 8],
+    /// Of a fitted polynomial: how many pairs, and the lengths of their parts, each in [`PART_TERMS`] of the coefficients.
+    pairs: u32,
+    lengths: [u32; 8],
 }
 
 /// A ReLU of a piecewise linear function.
@@ -177,7 +178,8 @@ impl FunctionParams {
             kink: [KinkParams::default(); MAX_KINKS],
             terms: 0,
             coefficients: [0.0; MAX_SQUARE_TERMS],
-            eighths: [0; 8],
+            pairs: 0,
+            lengths: [0; 8],
         };
         let too_large =
             |terms| OpError::LargeFunction { op: function.name(), terms, limit: MAX_SQUARE_TERMS };
@@ -205,9 +207,10 @@ impl FunctionParams {
                 map.outside.iter().for_each(|exact| params.set_exact(exact));
             }
             Function::Fitted(map) => {
-                let places = params.coefficients.chunks_exact_mut(EIGHTH_TERMS);
-                let parts = map.parts.iter().flatten();
-                for ((length, place), part) in params.eighths.iter_mut().zip(places).zip(parts) {
+                let places = params.coefficients.chunks_exact_mut(PART_TERMS);
+                let parts = map.pairs.as_slice().iter().flatten();
+                params.pairs = map.pairs.as_slice().len() as u32;
+                for ((length, place), part) in params.lengths.iter_mut().zip(places).zip(parts) {
                     *length = part.len() as u32;
                     place[..part.len()].copy_from_slice(part);
                 }

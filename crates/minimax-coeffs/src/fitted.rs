@@ -320,13 +320,14 @@ pub struct FitBounds {
     pub slope: f64,
 }
 
-/// A polynomial as `h_0 + t h_1 + z (h_2 + t h_3)`, and each `h_i` as `parts[i][0](v) + u parts[i][1](v)`, with `t = T_2(z)`,
-/// `u = T_4(z)` and `v = T_8(z)`: eight polynomials of degree 7 at most, in the power basis, so that float32 evaluates them
-/// side by side and loses little.
+/// A polynomial in pairs of short ones, in the power basis, so that float32 evaluates them side by side and loses little.
+/// With `t = T_2(z)`, `u = T_4(z)` and `v = T_8(z)`, up to degree 31 there are two pairs, and it is `h_0 + z h_1` with
+/// `h_i = pairs[i][0](u) + t pairs[i][1](u)`. Above, there are four, and it is `h_0 + t h_1 + z (h_2 + t h_3)` with
+/// `h_i = pairs[i][0](v) + u pairs[i][1](v)`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InEighths {
-    /// The coefficients of `1, v, v², …`. The second of a pair has as many as the first, or one less.
-    pub parts: [[Vec<f64>; 2]; 4],
+pub struct InPairs {
+    /// The coefficients of `1, u, u², …`, or in `v`. The second of a pair has as many as the first, or one less.
+    pub pairs: Vec<[Vec<f64>; 2]>,
 }
 
 impl FittedPolynomial {
@@ -482,12 +483,18 @@ impl FittedPolynomial {
         }
     }
 
-    /// The polynomial in eight parts.
-    pub fn in_eighths(&self) -> InEighths {
-        let [even, odd] = in_halves(&self.coefficients).map(|half| in_halves(&half));
-        let quarters =
-            even.into_iter().chain(odd).map(|quarter| in_halves(&quarter).map(|c| power_basis(&c)));
-        InEighths { parts: quarters.collect::<Vec<_>>().try_into().expect("two times two halves") }
+    /// The polynomial in pairs of short ones.
+    pub fn in_pairs(&self) -> InPairs {
+        let halves = in_halves(&self.coefficients);
+        let pairs = match self.degree() {
+            // Longer ones than these would lose float32's digits.
+            32.. => {
+                halves.iter().flat_map(|half| in_halves(half)).map(|quarter| in_halves(&quarter)).collect()
+            }
+            _ => halves.map(|half| in_halves(&half)).to_vec(),
+        };
+        let in_powers = |pair: [Vec<f64>; 2]| pair.map(|c| power_basis(&c));
+        InPairs { pairs: pairs.into_iter().map(in_powers).collect::<Vec<_>>() }
     }
 }
 
@@ -755,9 +762,19 @@ mod tests {
             prop_assert!((p.plan().eval(z) - expected).abs() < 1e-9 * size);
             let (t, u) = (2.0 * z * z - 1.0, 8.0 * z * z * (z * z - 1.0) + 1.0);
             let v = 2.0 * u * u - 1.0;
-            let at = |c: &Vec<f64>| c.iter().rev().fold(0.0, |sum, c| sum * v + c);
-            let [a, b, c, d] = p.in_eighths().parts.map(|[first, second]| at(&first) + u * at(&second));
-            let found = a + t * b + z * (c + t * d);
+            let at = |c: &Vec<f64>, x: f64| c.iter().rev().fold(0.0, |sum, c| sum * x + c);
+            let pairs = p.in_pairs().pairs;
+            let found = match &pairs[..] {
+                [a, b] => {
+                    let [a, b] = [a, b].map(|[first, second]| at(first, u) + t * at(second, u));
+                    a + z * b
+                }
+                [a, b, c, d] => {
+                    let [a, b, c, d] = [a, b, c, d].map(|[first, second]| at(first, v) + u * at(second, v));
+                    a + t * b + z * (c + t * d)
+                }
+                other => panic!("{} pairs", other.len()),
+            };
             prop_assert!((found - expected).abs() < 1e-9 * size, "{} {}", found, expected);
             let h = 1e-6;
             let numeric = (p.eval(x + h) - p.eval(x - h)) / (2.0 * h);

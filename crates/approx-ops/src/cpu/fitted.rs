@@ -8,26 +8,53 @@ use super::composite::{horner_pair, horner_with_derivative};
 use super::exact::Exact;
 use super::map::{Map, Range};
 
-/// `p(x)` for `|x − center| ≤ bound`, in eight short polynomials ([`FittedPolynomial::in_eighths`]), each by Horner's rule: a
+/// `p(x)` for `|x − center| ≤ bound`, in pairs of short polynomials ([`FittedPolynomial::in_pairs`]), each by Horner's rule: a
 /// multiply-add a coefficient.
 #[derive(Debug, Clone)]
 pub(crate) struct Fitted {
     pub(crate) range: Range,
     pub(crate) inverse_bound: f32,
-    /// In `v`.
-    pub(crate) parts: [[Vec<f32>; 2]; 4],
+    pub(crate) pairs: Pairs,
     /// What stands outside, if it is asked for.
     pub(crate) outside: Option<Exact>,
     exact: Exact,
 }
 
+/// Up to degree 31 two, else four.
+#[derive(Debug, Clone)]
+pub(crate) enum Pairs {
+    /// In `u`.
+    Two([[Vec<f32>; 2]; 2]),
+    /// In `v`.
+    Four([[Vec<f32>; 2]; 4]),
+}
+
+impl Pairs {
+    fn new(polynomial: &FittedPolynomial) -> Self {
+        let rounded = |c: Vec<f64>| c.into_iter().map(|c| c as f32).collect();
+        let pairs = polynomial.in_pairs().pairs.into_iter().map(|pair| pair.map(rounded));
+        let pairs: Vec<[Vec<f32>; 2]> = pairs.collect();
+        match pairs.try_into() {
+            Ok(two) => Self::Two(two),
+            Err(pairs) => Self::Four(pairs.try_into().expect("there are two or four")),
+        }
+    }
+
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn as_slice(&self) -> &[[Vec<f32>; 2]] {
+        match self {
+            Self::Two(pairs) => pairs,
+            Self::Four(pairs) => pairs,
+        }
+    }
+}
+
 impl Fitted {
     pub(crate) fn new(polynomial: &FittedPolynomial, range: Range) -> Self {
-        let rounded = |c: Vec<f64>| c.into_iter().map(|c| c as f32).collect();
         Self {
             range,
             inverse_bound: (1.0 / f64::from(range.bound)) as f32,
-            parts: polynomial.in_eighths().parts.map(|pair| pair.map(rounded)),
+            pairs: Pairs::new(polynomial),
             outside: None,
             exact: Exact::new(polynomial.function()),
         }
@@ -51,32 +78,84 @@ fn second_chebyshev<S: Simd>(simd: S, z: S::f32s) -> S::f32s {
     simd.mul_add_e_f32s(simd.add_f32s(z, z), z, simd.splat_f32s(-1.0))
 }
 
+/// `a(v) + u b(v)`, or of `t` and `u`. Not a closure: those are not always inlined, and outside of the function that has the processor's vector
+/// instructions they are slow.
+#[inline(always)]
+fn pair<S: Simd, const N: usize>(
+    simd: S,
+    [a, b]: &[Vec<f32>; 2],
+    u: [S::f32s; N],
+    v: [S::f32s; N],
+) -> [S::f32s; N] {
+    let (mut first, second) = horner_pair(simd, a, b, v);
+    for i in 0..N {
+        first[i] = simd.mul_add_e_f32s(u[i], second[i], first[i]);
+    }
+    first
+}
+
+/// A value and its derivative.
+type Slope<V> = (V, V);
+
+/// `a + x b`.
+#[inline(always)]
+fn sum_slope<S: Simd>(
+    simd: S,
+    (a, d_a): Slope<S::f32s>,
+    (b, d_b): Slope<S::f32s>,
+    (x, d_x): Slope<S::f32s>,
+) -> Slope<S::f32s> {
+    let slope = simd.mul_add_e_f32s(x, d_b, simd.mul_add_e_f32s(d_x, b, d_a));
+    (simd.mul_add_e_f32s(x, b, a), slope)
+}
+
+/// As [`pair`].
+#[inline(always)]
+fn pair_slope<S: Simd>(
+    simd: S,
+    [a, b]: &[Vec<f32>; 2],
+    u: Slope<S::f32s>,
+    v: Slope<S::f32s>,
+) -> Slope<S::f32s> {
+    sum_slope(simd, part_slope(simd, a, v), part_slope(simd, b, v), u)
+}
+
+#[inline(always)]
+fn part_slope<S: Simd>(simd: S, c: &[f32], (v, dv): Slope<S::f32s>) -> Slope<S::f32s> {
+    if c.is_empty() {
+        return (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+    }
+    let (value, slope) = horner_with_derivative(simd, c, v);
+    (value, simd.mul_f32s(slope, dv))
+}
+
 impl Map for Fitted {
     #[inline(always)]
     fn eval<S: Simd, const N: usize>(&self, simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-        let (mut z, mut t, mut u, mut v) = (x, x, x, x);
+        let (mut z, mut t, mut u) = (x, x, x);
         for i in 0..N {
             z[i] = self.to_unit(simd, x[i]);
             t[i] = second_chebyshev(simd, z[i]);
             u[i] = second_chebyshev(simd, t[i]);
-            v[i] = second_chebyshev(simd, u[i]);
         }
-        // A part of the four, and what is multiplied by t, first.
-        let quarter = |pair: &[Vec<f32>; 2]| {
-            let (mut first, second) = horner_pair(simd, &pair[0], &pair[1], v);
-            for i in 0..N {
-                first[i] = simd.mul_add_e_f32s(u[i], second[i], first[i]);
+        let (mut y, odd) = match &self.pairs {
+            Pairs::Two([a, b]) => (pair(simd, a, t, u), pair(simd, b, t, u)),
+            Pairs::Four([a, b, c, d]) => {
+                let mut v = u;
+                for v in &mut v {
+                    *v = second_chebyshev(simd, *v);
+                }
+                let (mut even, second) = (pair(simd, a, u, v), pair(simd, b, u, v));
+                for i in 0..N {
+                    even[i] = simd.mul_add_e_f32s(t[i], second[i], even[i]);
+                }
+                let (mut odd, second) = (pair(simd, c, u, v), pair(simd, d, u, v));
+                for i in 0..N {
+                    odd[i] = simd.mul_add_e_f32s(t[i], second[i], odd[i]);
+                }
+                (even, odd)
             }
-            first
         };
-        let half = |pairs: &[[Vec<f32>; 2]]| {
-            let (second, mut first) = (quarter(&pairs[1]), quarter(&pairs[0]));
-            for i in 0..N {
-                first[i] = simd.mul_add_e_f32s(t[i], second[i], first[i]);
-            }
-            first
-        };
-        let (odd, mut y) = (half(&self.parts[2..]), half(&self.parts[..2]));
         for i in 0..N {
             y[i] = simd.mul_add_e_f32s(z[i], odd[i], y[i]);
         }
@@ -94,28 +173,24 @@ impl Map for Fitted {
         let z = self.to_unit(simd, x);
         let t = second_chebyshev(simd, z);
         let u = second_chebyshev(simd, t);
-        let v = second_chebyshev(simd, u);
         // t' = 4z, u' = 4t t' and v' = 4u u'.
-        let times_4 = |x| simd.mul_f32s(simd.splat_f32s(4.0), x);
-        let dt = times_4(z);
-        let du = simd.mul_f32s(times_4(t), dt);
-        let dv = simd.mul_f32s(times_4(u), du);
-        // `a + x b` and its derivative, from those of a, b and x.
-        let sum = |(a, d_a), (b, d_b), (x, d_x)| {
-            let slope = simd.mul_add_e_f32s(x, d_b, simd.mul_add_e_f32s(d_x, b, d_a));
-            (simd.mul_add_e_f32s(x, b, a), slope)
-        };
-        let part = |c: &[f32]| match c {
-            [] => (simd.splat_f32s(0.0), simd.splat_f32s(0.0)),
-            c => {
-                let (value, slope) = horner_with_derivative(simd, c, v);
-                (value, simd.mul_f32s(slope, dv))
+        let four = simd.splat_f32s(4.0);
+        let dt = simd.mul_f32s(four, z);
+        let du = simd.mul_f32s(simd.mul_f32s(four, t), dt);
+        let (even, odd) = match &self.pairs {
+            Pairs::Two([a, b]) => {
+                (pair_slope(simd, a, (t, dt), (u, du)), pair_slope(simd, b, (t, dt), (u, du)))
+            }
+            Pairs::Four([a, b, c, d]) => {
+                let v = second_chebyshev(simd, u);
+                let dv = simd.mul_f32s(simd.mul_f32s(four, u), du);
+                let (inner, outer) = ((u, du), (v, dv));
+                let (a, b) = (pair_slope(simd, a, inner, outer), pair_slope(simd, b, inner, outer));
+                let (c, d) = (pair_slope(simd, c, inner, outer), pair_slope(simd, d, inner, outer));
+                (sum_slope(simd, a, b, (t, dt)), sum_slope(simd, c, d, (t, dt)))
             }
         };
-        let quarter = |[first, second]: &[Vec<f32>; 2]| sum(part(first), part(second), (u, du));
-        let [a, b, c, d] = [0, 1, 2, 3].map(|i| quarter(&self.parts[i]));
-        let (even, odd) = (sum(a, b, (t, dt)), sum(c, d, (t, dt)));
-        let (_, slope) = sum(even, odd, (z, simd.splat_f32s(1.0)));
+        let (_, slope) = sum_slope(simd, even, odd, (z, simd.splat_f32s(1.0)));
         let slope = simd.mul_f32s(slope, simd.splat_f32s(self.inverse_bound));
         match &self.outside {
             Some(exact) => select(simd, is_within_one(simd, z), slope, exact.derivative(simd, x)),
