@@ -77,7 +77,8 @@ impl SiteInputs {
     pub fn new(site: &Site, sketch: &Sketch, headroom: f64) -> Result<Self> {
         let (name, op) = (site.name().to_owned(), site.op());
         let density = sketch.density().map_err(fit_error(&name))?;
-        let [low, high] = density.range();
+        // The density's own are the middles of buckets.
+        let [low, high] = [sketch.min(), sketch.max()].map(|end| f64::from(end.unwrap_or_default()));
         Ok(Self {
             bound: padded(high.abs().max(low.abs()), headroom),
             interval: (low.midpoint(high), padded((high - low) / 2.0, headroom)),

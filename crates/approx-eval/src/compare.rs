@@ -11,6 +11,9 @@ pub struct Comparison {
     pub approx_accuracy: f64,
     /// Share of images that both put in the same class.
     pub agreement: f64,
+    /// One standard error of the difference of both accuracies: by how much other images of the same kind may tell it
+    /// otherwise. An image counts for +1, 0 or −1.
+    pub chance: f64,
     /// The largest difference of two logits; `None` if one is not finite.
     pub max_abs_logit_difference: Option<f32>,
     /// Images with a logit that is not finite.
@@ -26,16 +29,21 @@ impl Comparison {
         let (exact_classes, approx_classes) = (exact.predictions(), approx.predictions());
         assert!(exact_classes.len() == labels.len() && approx_classes.len() == labels.len());
         let (mut exact_right, mut approx_right, mut agree, mut non_finite_images) = (0, 0, 0, 0);
+        let mut changed = 0;
         for ((e, a), &label) in exact_classes.zip(approx_classes).zip(labels) {
             let label = Some(usize::from(label));
             exact_right += usize::from(e == label);
             approx_right += usize::from(a == label);
+            changed += usize::from((e == label) != (a == label));
             agree += usize::from(a.is_some() && a == e);
             non_finite_images += usize::from(a.is_none());
         }
         let differences = exact.values().iter().zip(approx.values()).map(|(e, a)| (e - a).abs());
         let share = |count: usize| count as f64 / labels.len().max(1) as f64;
+        let difference = share(approx_right) - share(exact_right);
+        let variance = (share(changed) - difference * difference).max(0.0);
         Self {
+            chance: (variance / labels.len().max(1) as f64).sqrt(),
             exact_accuracy: share(exact_right),
             approx_accuracy: share(approx_right),
             agreement: share(agree),
@@ -62,6 +70,8 @@ mod tests {
         assert_eq!((c.exact_accuracy, c.approx_accuracy, c.agreement), (0.75, 0.25, 0.5));
         assert_eq!((c.max_abs_logit_difference, c.non_finite_images), (None, 1));
         assert!((c.relative_difference() + 2.0 / 3.0).abs() < 1e-12);
+        // Two of four images are lost: the mean is −1/2, and so is the mean square less its square root 1/4.
+        assert!((c.chance - (0.25f64 / 4.0).sqrt()).abs() < 1e-12);
         let c = Comparison::new(&exact, &exact, &[0, 1, 0, 0]);
         assert_eq!((c.agreement, c.max_abs_logit_difference), (1.0, Some(0.0)));
     }

@@ -37,6 +37,9 @@ pub struct PolicyFile {
     pub headroom: f64,
     /// What the policy gave on the images that it was made with.
     pub promise: Promise,
+    /// What it gave on images that had no part in making it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Promise>,
     /// The policy.
     pub policy: ActivationPolicy,
     /// What each site saw, in the network's order.
@@ -59,8 +62,28 @@ pub struct Promise {
     pub accuracy: f64,
     /// Share of images that both put in the same class.
     pub agreement: f64,
+    /// One standard error of the difference of both accuracies: what it may be off by chance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
     /// The largest difference of two logits.
     pub max_abs_logit_difference: Option<f32>,
+}
+
+impl Promise {
+    /// What `approx` gave on images of `dataset`.
+    pub fn new(dataset: &str, split: Split, exact: &Pass, approx: &ApproximatePass) -> Self {
+        let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
+        Self {
+            dataset: dataset.to_owned(),
+            split: split.name().to_owned(),
+            images: exact.labels.len(),
+            exact_accuracy: comparison.exact_accuracy,
+            accuracy: comparison.approx_accuracy,
+            agreement: comparison.agreement,
+            chance: Some(comparison.chance),
+            max_abs_logit_difference: comparison.max_abs_logit_difference,
+        }
+    }
 }
 
 /// What files say of whose images nothing is said.
@@ -79,7 +102,7 @@ impl PolicyFile {
         sites: Vec<SiteSummary>,
     ) -> Self {
         let (format, backbone) = (FORMAT.to_owned(), backbone.to_owned());
-        Self { format, version: VERSION, backbone, weights, headroom, promise, policy, sites }
+        Self { format, version: VERSION, backbone, weights, headroom, promise, checked: None, policy, sites }
     }
 
     /// What a calibration or tuning on the test images of `dataset` came to: `network` has the policy's activations.
@@ -91,22 +114,13 @@ impl PolicyFile {
         approx: &ApproximatePass,
         network: &Network,
     ) -> Self {
-        let comparison = Comparison::new(&exact.logits, &approx.pass.logits, &exact.labels);
         let summary = |((range, sketch), site): ((&SiteRange, &Sketch), &approx_models::Site)| {
             let precision = approx.policy.at(site.name(), site.kind());
             let precision = precision.approximation().map(|(composition, _)| composition.bits());
             SiteSummary::new(range, sketch, site.bound().unwrap_or_default(), precision)
         };
         let sites = exact.sites.iter().zip(sketches).zip(network.sites()).map(summary).collect();
-        let promise = Promise {
-            dataset: dataset.to_owned(),
-            split: test(),
-            images: exact.labels.len(),
-            exact_accuracy: comparison.exact_accuracy,
-            accuracy: comparison.approx_accuracy,
-            agreement: comparison.agreement,
-            max_abs_logit_difference: comparison.max_abs_logit_difference,
-        };
+        let promise = Promise::new(dataset, Split::Test, exact, approx);
         Self::new(backbone, weights, headroom, promise, approx.policy.clone(), sites)
     }
 

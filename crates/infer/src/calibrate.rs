@@ -9,6 +9,7 @@ use approx_models::{Site, SiteKind};
 use atomic_file::check_writable;
 
 use crate::args::{CalibrateArgs, CalibratedFamily, OnDataSet};
+use crate::check::check;
 use crate::display;
 use crate::polynomials::PolynomialSource;
 
@@ -37,7 +38,7 @@ pub fn calibrate(on: &OnDataSet<CalibrateArgs>, observer: &dyn Observer) -> Resu
     let candidates: Vec<&Candidate> = network.sites().iter().map(candidate).collect();
     let seen = (&exact, &sketches[..]);
     let approx = calibrated_pass(&job, seen, &mut network, &candidates, args.headroom, observer)?;
-    let file = PolicyFile::of_passes(
+    let mut file = PolicyFile::of_passes(
         (dataset, name),
         weights,
         args.headroom,
@@ -47,6 +48,7 @@ pub fn calibrate(on: &OnDataSet<CalibrateArgs>, observer: &dyn Observer) -> Resu
     )
     .with_split(selection.split);
     print(&display::policy(&file, args.alpha))?;
+    check(&selection, &choice, &mut network, &mut file, observer)?;
     file.write(&args.output)?;
     print(&format!("written      {}\n", args.output.display()))?;
     Ok(())

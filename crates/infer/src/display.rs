@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use approx_eval::candidates::Candidate;
+use approx_eval::policy_file::Promise;
 use approx_eval::report::{Approximations, NoiseResult, SiteResult};
 use approx_eval::sweep::{Point, PointResult};
 use approx_eval::tune::Tuned;
@@ -296,6 +297,20 @@ pub fn tuned(found: &Tuned, network: &Network) -> String {
             .expect("a String takes all");
     }
     text + "\nby: alpha of a composition, or degree of a fitted polynomial, from low to high\nfront: no other point is as cheap and as accurate, and better in one of the two\n"
+}
+
+/// What a policy gave on images that had no part in making it.
+pub fn checked(promise: &Promise) -> String {
+    let Promise { images, exact_accuracy, accuracy, agreement, chance, .. } = promise;
+    format!(
+        "checked      on {images} test images: exact {}, with the policy {} ({:+.2} % relative, ±{:.2} % by chance); \
+         agreement {}\n",
+        percent(*exact_accuracy).trim(),
+        percent(*accuracy).trim(),
+        100.0 * (accuracy - exact_accuracy) / exact_accuracy,
+        100.0 * chance.unwrap_or_default() / exact_accuracy,
+        percent(*agreement).trim(),
+    )
 }
 
 /// The columns of `infer sweep`.

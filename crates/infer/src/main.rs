@@ -19,6 +19,7 @@
 
 mod args;
 mod calibrate;
+mod check;
 mod demo;
 mod display;
 mod drawing;

@@ -12,6 +12,7 @@ use approx_models::Composition;
 use atomic_file::check_writable;
 
 use crate::args::{Family, Minimised, OnDataSet, TuneArgs};
+use crate::check::check;
 use crate::display;
 use crate::polynomials::PolynomialSource;
 
@@ -47,7 +48,7 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
     let (exact, sketches) = sketched_pass(&job, &mut network, observer)?;
     let found = tuned(&job, (&exact, &sketches), &mut network, &goal, observer)?;
     print(&display::tuned(&found, &network))?;
-    let file = PolicyFile::of_passes(
+    let mut file = PolicyFile::of_passes(
         (dataset, name),
         weights,
         args.headroom,
@@ -56,6 +57,7 @@ pub fn tune(on: &OnDataSet<TuneArgs>, observer: &dyn Observer) -> Result<()> {
         &network,
     )
     .with_split(selection.split);
+    check(&selection, &choice, &mut network, &mut file, observer)?;
     file.write(&args.output)?;
     print(&format!("written      {}\n", args.output.display()))?;
     if let Some(path) = &args.front {

@@ -23,7 +23,8 @@ fn arguments<'a>(command: &'a [&'a str], params: &'a str, more: &[&'a str]) -> V
 fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
     let (folder, params) = (folder(), demo_weights());
     for (what, column) in [("depth", 0), ("mults", 1)] {
-        let choice = ["--alpha", "8,9,11,14", "--max-drop", "2%", "--minimise", what];
+        let choice =
+            ["--family", "composite", "--alpha", "8,9,11,14", "--max-drop", "2%", "--minimise", what];
         let files = ["--sensitivity-images", "16", "--output", "tuned.json", "--front", "front.csv"];
         let run = folder.succeed(&arguments(&["tune", "cifar10"], &params, &[&choice[..], &files].concat()));
         let file = folder.json("tuned.json");
@@ -109,7 +110,16 @@ fn generated_polynomials_are_tuned_over_the_precisions_of_their_file() {
     // Alpha 15 needs more than float32.
     all.retain(|table| [9, 12, 15, 16].contains(&table["target"]["alpha"].as_u64().unwrap()));
     folder.write("tables.json", file.to_string());
-    let more = ["--coefficients", "tables.json", "--sensitivity-images", "8", "--output", "tuned.json"];
+    let more = [
+        "--family",
+        "composite",
+        "--coefficients",
+        "tables.json",
+        "--sensitivity-images",
+        "8",
+        "--output",
+        "tuned.json",
+    ];
     let run = folder.succeed(&arguments(
         &["tune", "cifar10"],
         &params,
@@ -137,12 +147,13 @@ fn impossible_goals_are_refused_with_the_reason() {
         (&["--max-drop", "-1%"], "it must be at least 0% and below 100%, not -1%"),
         (&["--max-drop", "x%"], "not a number before the %"),
         (&["--minimise", "time"], "possible values: depth, mults"),
+        (&["--family", "minimax"], "possible values: composite, fitted, all"),
         (&["--alpha", "15"], "alpha is 15"),
         (&["--front", "tuned.json"], "--output and --front both name tuned.json"),
         (&["--output", "no/such/tuned.json"], "no/such/tuned.json: No such file or directory"),
         // At alpha 7 this network's values leave the ranges, and its accuracy is gone.
         (
-            &["--alpha", "4..5", "--max-drop", "1%", "--sensitivity-images", "8"],
+            &["--family", "composite", "--alpha", "4..5", "--max-drop", "1%", "--sensitivity-images", "8"],
             "even the highest precision everywhere gives",
         ),
     ] {

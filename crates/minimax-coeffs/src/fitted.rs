@@ -37,8 +37,9 @@ use crate::cost::Cost;
 use crate::noise::amplification;
 use crate::plan::EvaluationPlan;
 
-/// The usual weight of the floor: a ten-thousandth of the inputs.
-pub const FLOOR: f64 = 1e-4;
+/// The usual weight of the floor, in parts of the inputs. With less, polynomials of low degree run wild where few inputs
+/// are; with more, they are worse where most are (docs/adr/0063-fitted-polynomials.md).
+pub const FLOOR: f64 = 3e-4;
 /// Places of the floor.
 const FLOOR_PLACES: usize = 2049;
 

@@ -123,6 +123,7 @@ fn policy_file(composition: &Arc<Composition>, bound: f64, last: f64) -> PolicyF
         exact_accuracy: 1.0,
         accuracy: 1.0,
         agreement: 1.0,
+        chance: None,
         max_abs_logit_difference: None,
     };
     let weights = WeightsIdentity { file: "none".to_owned(), sha256: "none".to_owned() };
