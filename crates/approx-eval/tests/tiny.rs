@@ -310,6 +310,7 @@ fn every_result_is_that_of_the_final_bound() {
 #[test]
 fn without_a_step_the_first_value_out_of_range_is_an_error() {
     let relu_error = |max_abs, images| RangeError {
+        center: 0.0,
         site: "relu".to_owned(),
         kind: SiteKind::Relu,
         max_abs,
@@ -415,6 +416,7 @@ fn an_overflow_of_the_square_is_a_result_and_counts_as_wrong() {
             backbone: "tiny".to_owned(),
             method: method.to_owned(),
             noise: None,
+            cost: network.cost(&found.policy).unwrap(),
             weights: WeightsIdentity { file: "none".to_owned(), sha256: String::new() },
             batch_size: 2,
             threads: 1,

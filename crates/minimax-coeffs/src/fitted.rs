@@ -412,7 +412,7 @@ impl FittedPolynomial {
 
     /// What an even polynomial of at most this degree costs; `None` for a degree that is not supported.
     pub fn cost_of_even(degree: usize) -> Option<Cost> {
-        let is_even = |order: usize| f64::from(u8::from(order % 2 == 0));
+        let is_even = |order: usize| f64::from(u8::from(order.is_multiple_of(2)));
         (2..=Self::MAX_DEGREE).contains(&degree).then(|| {
             let coefficients: Vec<f64> = (0..=degree / 2 * 2).map(is_even).collect();
             EvaluationPlan::of_polynomial(&coefficients).expect("finite coefficients").cost()

@@ -11,10 +11,13 @@ mod peak;
 
 use std::hint::black_box;
 
-use approx_ops::{MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, relu};
+use approx_ops::{
+    Activation, ActivationFunction, MinimaxMaxPool, MinimaxRelu, PoolSpec, RangeRecorder, max_pool, relu,
+};
 use criterion::{Criterion, Throughput};
 use harness::{BOUND, group, print_lines, random, time};
-use minimax_coeffs::{Alpha, CompositeSign};
+use minimax_coeffs::fitted::{Density, FLOOR, Fit};
+use minimax_coeffs::{Alpha, CompositeSign, FittedPolynomial};
 use peak::Peak;
 
 fn main() {
@@ -54,9 +57,27 @@ fn activations(c: &mut Criterion, peak: &Peak) {
                 lines.push(format!("{title}, alpha {bits}: {share}"));
             }
         }
+        for degree in [15, 27, 63] {
+            let op = Activation::fitted(&fitted(degree)).expect("a good interval");
+            if let Some(seconds) =
+                time(&mut group, &format!("fitted {degree}"), || op.forward(black_box(&xs), &range))
+            {
+                let share = peak.compute_share(2 * elements * (degree + 1), "GFLOP/s", seconds);
+                lines.push(format!("{title}, fitted of degree {degree}: {share}"));
+            }
+        }
         group.finish();
         print_lines(&lines);
     }
+}
+
+/// A polynomial fitted to inputs that are as likely everywhere.
+fn fitted(degree: usize) -> FittedPolynomial {
+    let places = (0..=1000).map(|i| (BOUND * (f64::from(i) / 500.0 - 1.0), 1.0));
+    let density = Density::new(places).expect("finite values");
+    let interval = [-BOUND, BOUND];
+    let fit = Fit::new(ActivationFunction::Relu, &density, interval, FLOOR).expect("values in the interval");
+    fit.polynomial(degree).expect("a supported degree")
 }
 
 fn pooling(c: &mut Criterion, peak: &Peak) {

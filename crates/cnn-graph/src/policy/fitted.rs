@@ -105,7 +105,7 @@ impl Fitted {
             // The mean is no larger than the largest.
             ("the root of the mean square of the error", found.error, record.rms_error),
         ] {
-            if !(found <= claimed * (1.0 + AGREEMENT)) {
+            if claimed.is_nan() || found.is_nan() || found > claimed * (1.0 + AGREEMENT) {
                 return Err(FittedError::Claim { what, claimed, found });
             }
         }
