@@ -6,8 +6,8 @@ use std::sync::Arc;
 use approx_models::{Composition, Fitted, ModelError, Site, SiteKind, SitePolicy};
 use approx_ops::Sketch;
 use cnn_graph::ops::Op;
-use minimax_coeffs::Cost;
 use minimax_coeffs::fitted::{Density, FLOOR, Fit, FitError};
+use minimax_coeffs::{Cost, FittedPolynomial};
 
 use crate::error::{EvalError, Result};
 
@@ -50,7 +50,7 @@ impl Candidate {
     pub fn cost(&self, site: &Site, bound: f64) -> Result<Cost, ModelError> {
         match self {
             Self::Composition(composition) => site.cost(composition, bound),
-            Self::Fitted { degree } => Ok(Fitted::cost_of_degree(*degree, &site.op())),
+            Self::Fitted { degree } => Ok(FittedPolynomial::cost_of_degree(*degree).unwrap_or_default()),
         }
     }
 }
@@ -172,7 +172,9 @@ impl SiteInputs {
         if let Some(fit) = &self.fit {
             return Ok(fit.clone());
         }
-        let function = Fitted::function_at(&self.op).expect("it is a site");
+        let Op::Activation(function) = self.op else {
+            return Err(EvalError::NoCandidate { site: self.name.clone() });
+        };
         let (center, radius) = self.interval;
         let interval = [center - radius, center + radius];
         let fit = Fit::new(function, &self.density, interval, FLOOR).map_err(fit_error(&self.name))?;

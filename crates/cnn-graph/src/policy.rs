@@ -108,8 +108,7 @@ impl SitePolicy {
     fn suits(&self, kind: SiteKind) -> bool {
         match self {
             Self::Exact | Self::Minimax { .. } => true,
-            Self::Square | Self::ReluAq => kind == SiteKind::Relu,
-            Self::Fitted(fitted) => fitted.suits(kind),
+            Self::Square | Self::ReluAq | Self::Fitted(_) => kind == SiteKind::Relu,
         }
     }
 }
@@ -229,11 +228,7 @@ impl ActivationPolicy {
         for (site, kind) in sites {
             let policy = self.at(site, kind);
             if !policy.suits(kind) {
-                let (site, method) = (site.to_owned(), policy.method());
-                return Err(match kind {
-                    SiteKind::MaxPool => PolicyError::NotForMaxPool { site, method },
-                    SiteKind::Relu => PolicyError::ForMaxPool { site },
-                });
+                return Err(PolicyError::NotForMaxPool { site: site.to_owned(), method: policy.method() });
             }
         }
         Ok(())
@@ -251,23 +246,13 @@ pub enum PolicyError {
         /// The sites that there are.
         known: Vec<String>,
     },
-    /// A parabola that stands for a max-pooling.
-    #[error(
-        "{site}: this `{method}` stands for an activation; a max-pooling can be `exact`, `minimax`, or `fitted` to differences"
-    )]
+    /// A parabola or a fitted polynomial that stands for a max-pooling.
+    #[error("{site}: `{method}` stands for ReLU only; a max-pooling can be `exact` or `minimax`")]
     NotForMaxPool {
         /// The max-pooling.
         site: String,
         /// [`SitePolicy::method`].
         method: &'static str,
-    },
-    /// A polynomial for the differences in a max-pooling, at an activation.
-    #[error(
-        "{site}: the polynomial was fitted to the differences in a max-pooling, and does not stand for an activation"
-    )]
-    ForMaxPool {
-        /// The activation.
-        site: String,
     },
     /// A fitted polynomial is not what it claims to be.
     #[error("{site}: {source}")]

@@ -23,7 +23,7 @@ impl SitePolicy {
             // The square's coefficient takes a level more.
             Self::ReluAq => Cost { depth: 2, non_scalar_multiplications: 1 },
             Self::Minimax { composition, bound } => composition.cost_at(op, *bound)?,
-            Self::Fitted(fitted) => fitted.cost_at(op),
+            Self::Fitted(fitted) => fitted.polynomial().cost(),
         })
     }
 }

@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use minimax_coeffs::fitted::{Density, FitBounds, FitError};
-use minimax_coeffs::{ActivationFunction, Cost, FittedPolynomial};
+use minimax_coeffs::{ActivationFunction, FittedPolynomial};
 use serde::{Deserialize, Serialize};
 
-use super::SiteKind;
-use crate::ops::{Activation, Op};
-
-/// A polynomial that was fitted to the inputs of a site. For a max-pooling it stands for `|x|`, and the maximum of two is
-/// `(a + b + p(a − b)) / 2`.
+/// A polynomial that was fitted to the inputs of an activation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
     polynomial: FittedPolynomial,
@@ -21,7 +17,7 @@ pub struct Fitted {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FittedRecord {
-    /// What it stands for: the site's function, and `|x|`, which is `leaky-relu` with slope −1, for a max-pooling.
+    /// What it stands for: the site's function.
     pub function: ActivationFunction,
     /// From the smallest to the largest input that it is meant for.
     pub interval: [f64; 2],
@@ -69,9 +65,6 @@ pub enum FittedError {
 const AGREEMENT: f64 = 1e-9;
 
 impl Fitted {
-    /// The function that polynomials of a max-pooling stand for: `|x|`.
-    pub const ABS: ActivationFunction = ActivationFunction::LeakyRelu { slope: -1.0 };
-
     /// A polynomial with what is known of it.
     pub fn new(polynomial: FittedPolynomial, density: &Density) -> Arc<Self> {
         let record = FittedRecord {
@@ -120,43 +113,5 @@ impl Fitted {
     /// Its data.
     pub fn record(&self) -> &FittedRecord {
         &self.record
-    }
-
-    /// Whether it can stand at a site of this kind.
-    pub(super) fn suits(&self, kind: SiteKind) -> bool {
-        (self.polynomial.function() == Self::ABS) == (kind == SiteKind::MaxPool)
-    }
-
-    /// What it costs at a node with this operation: nothing where that is no site.
-    pub(super) fn cost_at(&self, op: &Op) -> Cost {
-        Self::cost_of_degree(self.polynomial.degree(), op)
-    }
-
-    /// What a polynomial of this degree costs at a node with this operation. That of a max-pooling is even.
-    ///
-    /// # Panics
-    /// For a degree that is not supported.
-    pub fn cost_of_degree(degree: usize, op: &Op) -> Cost {
-        match op {
-            Op::Activation(_) => FittedPolynomial::cost_of_degree(degree).expect("a supported degree"),
-            Op::MaxPool(pool) => {
-                let one = FittedPolynomial::cost_of_even(degree).expect("a supported degree");
-                let (in_sequence, in_all) = pool.0.signs();
-                Cost {
-                    depth: in_sequence * one.depth,
-                    non_scalar_multiplications: in_all * one.non_scalar_multiplications,
-                }
-            }
-            _ => Cost::default(),
-        }
-    }
-
-    /// What a polynomial at a node stands for: the activation, or `|x|` in a max-pooling; `None` where that is no site.
-    pub fn function_at(op: &Op) -> Option<Activation> {
-        match op {
-            Op::Activation(function) => Some(*function),
-            Op::MaxPool(_) => Some(Self::ABS),
-            _ => None,
-        }
     }
 }
