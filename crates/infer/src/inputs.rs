@@ -13,7 +13,7 @@ use approx_eval::Job;
 use approx_eval::report::WeightsIdentity;
 use approx_models::{ActivationPolicy, Backbone, Graph, ModelError, Network, Weights};
 use candle_core::Device;
-use cnn_onnx::{Model, Options};
+use cnn_onnx::{Model, OnnxError, Options};
 
 use crate::args::{MachineArgs, PictureArgs, SourceArgs};
 
@@ -82,7 +82,13 @@ impl OnnxNetwork {
     /// Reads a file. `image_size` is for one in which height and width are free.
     pub fn open(path: &Path, image_size: Option<usize>) -> Result<Self> {
         let options = Options { image_size: image_size.map(|size| [size; 2]) };
-        let model = Model::open_with(path, &options).with_context(|| path.display().to_string())?;
+        let model = match Model::open_with(path, &options) {
+            // It names the file itself; for one beside the model, both are named.
+            Err(OnnxError::Io { path: file, source }) if file == path => {
+                return Err(OnnxError::Io { path: file, source }.into());
+            }
+            model => model.with_context(|| path.display().to_string())?,
+        };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, path: path.to_owned(), model })
     }
