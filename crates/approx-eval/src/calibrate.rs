@@ -83,10 +83,15 @@ pub fn sketched_pass(
     observer: &dyn Observer,
 ) -> Result<(Pass, Vec<Sketch>)> {
     network.set_policy(&ActivationPolicy::exact(), &RunOptions::default())?;
+    with_sketches(network, || exact_pass(job, network, observer))
+}
+
+/// What a pass gives, with the distribution of each site's inputs in it.
+fn with_sketches<T>(network: &Network, pass: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Sketch>)> {
     network.sites().iter().for_each(approx_models::Site::start_sketch);
-    let pass = exact_pass(job, network, observer);
+    let result = pass();
     let sketches = network.sites().iter().map(|site| site.take_sketch().unwrap_or_default()).collect();
-    Ok((pass?, sketches))
+    Ok((result?, sketches))
 }
 
 /// The approximation with `candidates`, one for each site. Each range is `headroom` times as long as what the site sees, or
@@ -129,7 +134,9 @@ pub(crate) fn ranged_pass(
         // The inputs of a site are those that the approximations before it make.
         for _ in 0..REFITS {
             network.set_policy(&policy_by_site(&mut inputs, candidates)?, &RunOptions::EXACT_OUTSIDE)?;
-            let sketches = sketches(job, network, "fit", observer)?;
+            observer.pass_started("fit", job.images.len());
+            let (_, sketches) = with_sketches(network, || job.logits(network, observer))?;
+            observer.pass_finished();
             let seen = site_inputs(network, &sketches, headroom)?;
             inputs = inputs.into_iter().zip(seen).map(|(old, new)| old.with_inputs(new)).collect();
         }
@@ -152,16 +159,6 @@ pub(crate) fn ranged_pass(
             result => return result,
         }
     }
-}
-
-/// What the sites of the network see, with the activations that it has.
-fn sketches(job: &Job, network: &Network, name: &str, observer: &dyn Observer) -> Result<Vec<Sketch>> {
-    network.sites().iter().for_each(approx_models::Site::start_sketch);
-    observer.pass_started(name, job.images.len());
-    let logits = job.logits(network, observer);
-    let sketches = network.sites().iter().map(|site| site.take_sketch().unwrap_or_default()).collect();
-    observer.pass_finished();
-    logits.map(|_| sketches)
 }
 
 /// The network with the activations of `policy`, run as `options` say. Its bounds are not widened. The result's bounds are the policy's

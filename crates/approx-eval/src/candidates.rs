@@ -96,7 +96,7 @@ impl SiteInputs {
 
     /// The site's kind.
     pub fn kind(&self) -> SiteKind {
-        if matches!(self.op, Op::MaxPool(_)) { SiteKind::MaxPool } else { SiteKind::Relu }
+        SiteKind::of(&self.op)
     }
 
     /// `B` of a composition.

@@ -27,6 +27,7 @@ pub mod v1;
 pub use composition::{Composition, CompositionError, CompositionRecord};
 pub use fitted::{Fitted, FittedError, FittedRecord};
 
+use crate::ops::Op;
 use record::PolicyRecord;
 
 /// Which function a site has.
@@ -37,6 +38,13 @@ pub enum SiteKind {
     Relu,
     /// A max-pooling or what stands for it.
     MaxPool,
+}
+
+impl SiteKind {
+    /// That of a site with this operation.
+    pub fn of(op: &Op) -> Self {
+        if matches!(op, Op::MaxPool(_)) { Self::MaxPool } else { Self::Relu }
+    }
 }
 
 /// What stands at a site.

@@ -6,21 +6,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use support::{Folder, demo_weights, number, repository, utf8, whole_batch, without_times};
+use support::{Folder, demo_weights, folder_with_images, number, repository, utf8, with_data, without_times};
 
 const IMAGES: usize = 96;
-
-fn folder() -> Folder {
-    let folder = Folder::new();
-    folder.write("data/test_batch.bin", whole_batch());
-    folder
-}
-
-/// The command with its images and weights.
-fn with_data<'a>(command: &[&'a str], params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let data = ["--dataset-path", "data", "--params", params, "--limit", "96", "--batch-inf", "32"];
-    [command, &data, more].concat()
-}
 
 /// Calibrates into `policy.json`.
 fn calibrate(folder: &Folder, more: &[&str]) -> Value {
@@ -38,7 +26,7 @@ fn report(folder: &Folder, more: &[&str]) -> Value {
 
 #[test]
 fn what_each_site_sees_is_what_the_exact_pass_saw() {
-    let folder = folder();
+    let folder = folder_with_images();
     let file = calibrate(&folder, &["--headroom", "1.25"]);
     let report = report(&folder, &["--b-relu", "25"]);
     let sites = file["sites"].as_array().unwrap();
@@ -63,7 +51,7 @@ fn what_each_site_sees_is_what_the_exact_pass_saw() {
 
 #[test]
 fn a_policy_read_back_gives_what_it_promised() {
-    let folder = folder();
+    let folder = folder_with_images();
     // At alpha 6 values leave the exact network's ranges, and bounds have to grow.
     for (alpha, headroom) in [("14", "1.1"), ("9", "1"), ("6", "1")] {
         let file = calibrate(&folder, &["--alpha", alpha, "--headroom", headroom]);
@@ -96,7 +84,7 @@ fn a_policy_read_back_gives_what_it_promised() {
 
 #[test]
 fn a_policy_of_generated_polynomials_is_a_file_that_needs_no_other() {
-    let folder = folder();
+    let folder = folder_with_images();
     let tables = utf8(&repository("crates/minimax-coeffs/tables/eta_1e-6.json"));
     for alpha in ["9", "16"] {
         let file = calibrate(&folder, &["--alpha", alpha, "--coefficients", &tables]);
@@ -138,7 +126,7 @@ fn a_policy_of_generated_polynomials_is_a_file_that_needs_no_other() {
 
 #[test]
 fn a_policy_file_of_version_1_gives_what_it_gave() {
-    let folder = folder();
+    let folder = folder_with_images();
     let file = calibrate(&folder, &["--alpha", "9"]);
     let expected = without_times(report(&folder, &["--policy", "policy.json"]));
     let mut old = file.clone();
@@ -152,7 +140,7 @@ fn a_policy_file_of_version_1_gives_what_it_gave() {
 
 #[test]
 fn a_sweep_takes_each_networks_policy_from_a_folder() {
-    let folder = folder();
+    let folder = folder_with_images();
     calibrate(&folder, &[]);
     fs::create_dir(folder.path("policies")).unwrap();
     fs::rename(folder.path("policy.json"), folder.path("policies/resnet20.json")).unwrap();
@@ -178,7 +166,7 @@ fn a_sweep_takes_each_networks_policy_from_a_folder() {
 
 #[test]
 fn bounds_of_their_own_are_closer_to_the_exact_network_than_one_for_all() {
-    let folder = folder();
+    let folder = folder_with_images();
     let promise = calibrate(&folder, &["--alpha", "11", "--headroom", "1"])["promise"].clone();
     let largest = number(&promise["max_abs_logit_difference"]);
     // Even if that one is the smallest that holds all values.
@@ -189,7 +177,7 @@ fn bounds_of_their_own_are_closer_to_the_exact_network_than_one_for_all() {
 
 #[test]
 fn a_value_beyond_a_policys_bound_is_an_error_and_in_a_sweep_a_row() {
-    let folder = folder();
+    let folder = folder_with_images();
     let mut file = calibrate(&folder, &[]);
     file["policy"]["sites"]["layer2.1.relu1"]["bound"] = json!(1.5);
     folder.write("policy.json", file.to_string());
@@ -209,7 +197,7 @@ fn a_value_beyond_a_policys_bound_is_an_error_and_in_a_sweep_a_row() {
 
 #[test]
 fn what_cannot_be_used_is_refused_before_the_work() {
-    let folder = folder();
+    let folder = folder_with_images();
     let good = calibrate(&folder, &[]);
     let params = demo_weights();
     let refused = |command: &[&str], parts: &[&str]| {

@@ -4,19 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 
-use support::{Folder, demo_weights, number, whole_batch};
-
-fn folder() -> Folder {
-    let folder = Folder::new();
-    folder.write("data/test_batch.bin", whole_batch());
-    folder
-}
-
-/// The command with its images and weights.
-fn with_data<'a>(command: &[&'a str], params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let data = ["--dataset-path", "data", "--params", params, "--limit", "96", "--batch-inf", "32"];
-    [command, &data, more].concat()
-}
+use support::{Folder, demo_weights, folder_with_images, number, with_data};
 
 /// Calibrates into `policy.json` with polynomials of this degree.
 fn calibrate(folder: &Folder, degree: &str) -> Value {
@@ -28,7 +16,7 @@ fn calibrate(folder: &Folder, degree: &str) -> Value {
 
 #[test]
 fn a_policy_of_fitted_polynomials_gives_what_it_promised() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let file = calibrate(&folder, "27");
     let sites = file["policy"]["sites"].as_object().unwrap();
     assert_eq!(sites.len(), 19);
@@ -65,7 +53,7 @@ fn a_policy_of_fitted_polynomials_gives_what_it_promised() {
 
 #[test]
 fn tuning_takes_fitted_polynomials_where_they_are_cheaper() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let choice = ["--alpha", "9,11,14", "--max-drop", "3%", "--sensitivity-images", "16"];
     let tune = |family: &[&str]| {
         let more = [&choice[..], family, &["--output", "tuned.json"]].concat();
@@ -82,7 +70,7 @@ fn tuning_takes_fitted_polynomials_where_they_are_cheaper() {
 
 #[test]
 fn a_policy_that_claims_too_much_is_refused() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let good = calibrate(&folder, "15");
     let site = |file: &mut Value| file["policy"]["sites"]["layer1.0.relu1"].take();
     let refused = |change: &dyn Fn(&mut Value), expected: &[&str]| {
@@ -113,7 +101,7 @@ fn a_policy_that_claims_too_much_is_refused() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     for (more, expected) in [
         (&["--family", "fitted"][..], "--degree <DEGREE>"),
         (&["--degree", "27"], "--degree 27 is for fitted polynomials: give --family fitted, too"),

@@ -7,16 +7,10 @@ use std::fs;
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
-use support::{Folder, demo_weights, whole_batch};
+use support::{demo_weights, folder_with_images};
 
 const IMAGES: &str = "96";
 const ALPHAS: &str = "6,12..14";
-
-fn folder() -> Folder {
-    let folder = Folder::new();
-    folder.write("data/test_batch.bin", whole_batch());
-    folder
-}
 
 /// The arguments of a sweep into `out`.
 fn arguments<'a>(params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -41,7 +35,7 @@ fn exact_passes(stderr: &str) -> usize {
 
 #[test]
 fn the_page_shows_the_table_and_is_made_again_from_what_is_kept() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     // Without a page first: only the look at the inputs is left to do.
     let run = folder.succeed(&arguments(&params, &["--alpha", ALPHAS]));
     assert_eq!(exact_passes(&run.stderr), 1);
@@ -113,7 +107,7 @@ fn the_page_shows_the_table_and_is_made_again_from_what_is_kept() {
 
 #[test]
 fn noise_has_a_section_of_its_own() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let noisy = ["--alpha", "7,12", "--noise-bits", "12,25", "--html", "page.html", "--plots", "plots"];
     folder.succeed(&arguments(&params, &noisy));
     let page = fs::read_to_string(folder.path("page.html")).unwrap();
@@ -140,7 +134,7 @@ fn noise_has_a_section_of_its_own() {
 
 #[test]
 fn a_policys_bounds_are_shown_by_site() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let data = ["--dataset-path", "data", "--params", &params, "--limit", IMAGES, "--batch-inf", "32"];
     let calibrate = ["calibrate", "cifar10", "--output", "policy.json"];
     folder.succeed(&[&calibrate[..], &data].concat());
@@ -164,7 +158,7 @@ fn a_policys_bounds_are_shown_by_site() {
 
 #[test]
 fn places_that_cannot_be_written_are_named_before_the_work() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     folder.write("file", "");
     for (more, expected) in [
         (&["--html", "data"][..], "data: is a directory"),
@@ -186,7 +180,7 @@ fn places_that_cannot_be_written_are_named_before_the_work() {
 
 #[test]
 fn damaged_distributions_are_named() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let page = arguments(&params, &["--alpha", "14", "--html", "page.html"]);
     folder.succeed(&page);
     let cell =

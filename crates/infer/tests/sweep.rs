@@ -11,17 +11,11 @@ use std::time::{Instant, SystemTime};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use support::{Folder, Logits, Run, demo_weights, wait, whole_batch, without_times};
+use support::{Folder, Logits, Run, demo_weights, folder_with_images, wait, whole_batch, without_times};
 
 const IMAGES: &str = "96";
 
 /// A folder with images in CIFAR-10's layout.
-fn folder() -> Folder {
-    let folder = Folder::new();
-    folder.write("data/test_batch.bin", whole_batch());
-    folder
-}
-
 /// The arguments of a sweep into `output`.
 fn arguments<'a>(output: &'a str, params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let common = ["sweep", "cifar10", "--dataset-path", "data", "--params", params, "--output", output];
@@ -66,7 +60,7 @@ fn rows(folder: &Folder, output: &str) -> Vec<Value> {
 
 #[test]
 fn a_sweep_agrees_with_single_runs_to_the_last_digit() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let run = folder.succeed(&arguments("out", &params, &["--alpha", "6,8,13..14"]));
     assert_eq!((passes(&run, "exact"), passes(&run, "approximate")), (1, 4), "{}", run.stderr);
     let (cells, rows) = (cells(&folder, "out"), rows(&folder, "out"));
@@ -126,7 +120,7 @@ fn a_sweep_agrees_with_single_runs_to_the_last_digit() {
 
 #[test]
 fn killed_at_any_moment_it_goes_on_without_repeating_what_is_finished() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let alphas = ["--alpha", "8..14"];
     let start = Instant::now();
     folder.succeed(&arguments("whole", &params, &alphas));
@@ -166,7 +160,7 @@ fn killed_at_any_moment_it_goes_on_without_repeating_what_is_finished() {
 
 #[test]
 fn two_processes_share_the_work_and_give_the_same_table() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let alphas = ["--alpha", "9..14"];
     folder.succeed(&arguments("alone", &params, &alphas));
     let children = [0, 1].map(|_| folder.start(&arguments("both", &params, &alphas)));
@@ -187,7 +181,7 @@ fn two_processes_share_the_work_and_give_the_same_table() {
 
 #[test]
 fn a_cell_waits_for_the_process_that_computes_it() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     folder.succeed(&arguments("out", &params, &["--alpha", "14"]));
     let cell = finished(&folder, "out").into_keys().find(|name| name.contains("alpha14")).unwrap();
     let cell = folder.path(&format!("out/cells/{cell}"));
@@ -210,7 +204,7 @@ fn a_cell_waits_for_the_process_that_computes_it() {
 
 #[test]
 fn other_circumstances_are_other_cells() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     folder.write("copy.safetensors", fs::read(&params).unwrap());
     let count = || cells_in(&folder);
     folder.succeed(&arguments("out", &params, &["--alpha", "14"]));
@@ -242,7 +236,7 @@ fn cells_in(folder: &Folder) -> usize {
 
 #[test]
 fn a_precision_that_no_range_holds_is_a_row_with_the_reason() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let sweep = ["--alpha", "13..14", "--b-relu", "10", "--b-search", "0"];
     let run = folder.succeed(&arguments("out", &params, &sweep));
     for row in rows(&folder, "out") {
@@ -259,7 +253,7 @@ fn a_precision_that_no_range_holds_is_a_row_with_the_reason() {
 
 #[test]
 fn damaged_cells_are_named() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let sweep = arguments("out", &params, &["--alpha", "14"]);
     folder.succeed(&sweep);
     let names: Vec<String> = finished(&folder, "out").into_keys().collect();

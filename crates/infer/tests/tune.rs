@@ -6,13 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use support::{Folder, demo_weights, repository, utf8, whole_batch};
-
-fn folder() -> Folder {
-    let folder = Folder::new();
-    folder.write("data/test_batch.bin", whole_batch());
-    folder
-}
+use support::{demo_weights, folder_with_images, repository, utf8};
 
 fn arguments<'a>(command: &'a [&'a str], params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let common = ["--dataset-path", "data", "--params", params, "--limit", "64", "--batch-inf", "32"];
@@ -21,7 +15,7 @@ fn arguments<'a>(command: &'a [&'a str], params: &'a str, more: &[&'a str]) -> V
 
 #[test]
 fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     for (what, column) in [("depth", 0), ("mults", 1)] {
         let choice =
             ["--family", "composite", "--alpha", "8,9,11,14", "--max-drop", "2%", "--minimise", what];
@@ -103,7 +97,7 @@ fn a_tuned_policy_is_cheaper_and_gives_the_accuracy_it_promised() {
 
 #[test]
 fn generated_polynomials_are_tuned_over_the_precisions_of_their_file() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     let tables = utf8(&repository("crates/minimax-coeffs/tables/eta_1e-6.json"));
     let mut file: Value = serde_json::from_slice(&fs::read(&tables).unwrap()).unwrap();
     let all = file["tables"].as_array_mut().unwrap();
@@ -141,7 +135,7 @@ fn generated_polynomials_are_tuned_over_the_precisions_of_their_file() {
 
 #[test]
 fn impossible_goals_are_refused_with_the_reason() {
-    let (folder, params) = (folder(), demo_weights());
+    let (folder, params) = (folder_with_images(), demo_weights());
     for (more, expected) in [
         (&["--max-drop", "0.5"][..], "give it in percent, such as 0.5%"),
         (&["--max-drop", "-1%"], "it must be at least 0% and below 100%, not -1%"),

@@ -461,18 +461,18 @@ impl FittedPolynomial {
         let steepest = self.function.steepest();
         let polynomial = |c: &[f64]| {
             let (curvature, size) = (squares(c), c.iter().map(|c| c.abs()).sum::<f64>());
-            (c.to_vec(), curvature, size)
+            (c.to_vec(), derivative(c), curvature, size)
         };
         let (own, slopes) = (polynomial(&self.coefficients), polynomial(&derivative(&self.coefficients)));
-        let of_polynomial = |(c, curvature, size): &(Vec<f64>, f64, f64)| {
+        let of_polynomial = |(c, slopes, curvature, size): &(Vec<f64>, Vec<f64>, f64, f64)| {
             largest(SLACK * size, |theta, r| {
-                let (value, slope) = cosines(c, theta);
+                let (value, slope) = cosines(c, slopes, theta);
                 (value.abs(), slope.abs() * r + curvature * r * r / 2.0)
             }) + ROUNDING * size
         };
-        let (c, curvature, size) = &own;
+        let (c, slopes_of_c, curvature, size) = &own;
         let error = largest(SLACK * radius, |theta, r| {
-            let (value, slope) = cosines(c, theta);
+            let (value, slope) = cosines(c, slopes_of_c, theta);
             let moved = radius * (theta.sin() + r).min(1.0) * r;
             let error = (value - self.function.eval(center + radius * theta.cos())).abs();
             (error, slope.abs() * r + curvature * r * r / 2.0 + steepest * moved)
@@ -549,10 +549,10 @@ fn squares(c: &[f64]) -> f64 {
     c.iter().enumerate().map(|(k, c)| (k * k) as f64 * c.abs()).sum()
 }
 
-/// `Σ c_k cos kθ` and its derivative in `θ`.
-fn cosines(c: &[f64], theta: f64) -> (f64, f64) {
+/// `Σ c_k cos kθ` and its derivative in `θ`, from the coefficients and those of the derivative in `cos θ`.
+fn cosines(c: &[f64], slopes: &[f64], theta: f64) -> (f64, f64) {
     let (sine, cosine) = theta.sin_cos();
-    (clenshaw(c, cosine), -sine * clenshaw(&derivative(c), cosine))
+    (clenshaw(c, cosine), -sine * clenshaw(slopes, cosine))
 }
 
 /// What evaluations in float64 may be off by, in parts of the sum of the coefficients.

@@ -37,8 +37,7 @@ impl ActivationPolicy {
     pub fn cost(&self, graph: &Graph) -> Result<Cost, (String, SmoothError)> {
         let mut costs: HashMap<&str, Cost> = HashMap::new();
         for (_, node) in graph.sites() {
-            let kind = if matches!(node.op, Op::MaxPool(_)) { SiteKind::MaxPool } else { SiteKind::Relu };
-            let cost = self.at(&node.name, kind).cost_at(&node.op);
+            let cost = self.at(&node.name, SiteKind::of(&node.op)).cost_at(&node.op);
             costs.insert(&node.name, cost.map_err(|error| (node.name.clone(), error))?);
         }
         Ok(Cost {

@@ -37,6 +37,19 @@ pub fn utf8(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// A folder in which `data` is CIFAR-10's, with the demo's images.
+pub fn folder_with_images() -> Folder {
+    let folder = Folder::new();
+    folder.write("data/test_batch.bin", whole_batch());
+    folder
+}
+
+/// The command on the first 96 of these images, with weights.
+pub fn with_data<'a>(command: &[&'a str], params: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let data = ["--dataset-path", "data", "--params", params, "--limit", "96", "--batch-inf", "32"];
+    [command, &data, more].concat()
+}
+
 /// A working directory.
 pub struct Folder(TempDir);
 
