@@ -18,7 +18,7 @@ process that just began.
     .venv/bin/python benchmarks/compare.py --write docs/performance.md
     .venv/bin/python benchmarks/compare.py --dataset imagenet --write docs/performance.md
     .venv/bin/python benchmarks/compare.py --backbones resnet20 vgg11bn --runs 3 --no-compile
-    .venv/bin/python benchmarks/compare.py --device cuda --write docs/performance.md
+    .venv/bin/python benchmarks/compare.py --device cuda --compile-mode max-autotune --write docs/performance.md
 """
 
 import argparse
@@ -309,7 +309,7 @@ def measure(binary, name, folder, arguments):
     model = model.to(arguments.device)
     channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     torch.compiler.reset()
-    compiled = None if arguments.no_compile else torch.compile(model)
+    compiled = None if arguments.no_compile else torch.compile(model, mode=arguments.compile_mode)
     reference = Reference(model, 14, arguments.device) if arguments.reference else None
 
     speeds = {}
@@ -395,6 +395,10 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="[default: all]")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument(
+        "--compile-mode", default="default", choices=["default", "reduce-overhead", "max-autotune"],
+        help="of torch.compile; the last two use CUDA graphs [default: default]",
+    )
+    parser.add_argument(
         "--reference", action=argparse.BooleanOptionalAction,
         help="the reference's algorithm, on 16 images, for ImageNet on 1; CUDA: 128, 8 [default: not for ImageNet on a CPU]",
     )
@@ -449,6 +453,8 @@ def main():
     text += f"({torch.backends.cpu.get_cpu_capability()}); {datetime.date.today()}. "
     if arguments.device == "cuda":
         text += f"{graphics()}, float32 without TF32, features {arguments.features}. "
+    if not arguments.no_compile:
+        text += f"torch.compile in mode {arguments.compile_mode}. "
     text += f"Medians of {arguments.runs} runs of {arguments.images} images, batch {arguments.batch}, alpha 14.\n\n"
     text += table(rows)
     print(text)

@@ -15,6 +15,8 @@ use minimax_coeffs::{Cost, SmoothError};
 use rayon::prelude::*;
 
 use crate::error::{ModelError, Result};
+#[cfg(feature = "cuda")]
+use crate::exec::replay::Replays;
 use crate::exec::site::{ActivationFunction, ActivationSite, MaxPoolFunction, MaxPoolSite, SiteFunctions};
 use crate::exec::{self, Executable, Watched, at};
 use crate::params::ParamReader;
@@ -154,6 +156,8 @@ pub struct Network {
     noise: Option<Noise>,
     /// How many numbers the weights are.
     parameters: usize,
+    #[cfg(feature = "cuda")]
+    replays: Replays,
 }
 
 /// What errors and random numbers of the logits are called.
@@ -202,6 +206,8 @@ impl Network {
             watched: Watched::new(),
             noise: None,
             parameters,
+            #[cfg(feature = "cuda")]
+            replays: Replays::default(),
         };
         network.set_policy(policy, &RunOptions::default())?;
         Ok(network)
@@ -220,6 +226,8 @@ impl Network {
     pub fn set_policy(&mut self, policy: &ActivationPolicy, options: &RunOptions) -> Result<()> {
         self.functions = set_policy(&mut self.sites, policy, options)?;
         self.noise = options.noise;
+        #[cfg(feature = "cuda")]
+        self.replays.clear();
         Ok(())
     }
 
@@ -248,6 +256,8 @@ impl Network {
         }
         self.executable.keep(&values);
         self.watched = values.into_iter().map(|value| (value, RangeRecorder::default())).collect();
+        #[cfg(feature = "cuda")]
+        self.replays.clear();
         Ok(())
     }
 
@@ -273,6 +283,10 @@ impl Network {
             _ => count,
         };
         let run = |images: &Tensor| self.executable.forward(images, &self.functions, &self.watched);
+        #[cfg(feature = "cuda")]
+        if images.device().is_cuda() && count > 0 && self.can_be_replayed() {
+            return self.replays.forward(images, run);
+        }
         if size >= count {
             return self.with_noise(run(images)?);
         }
@@ -281,6 +295,20 @@ impl Network {
         let starts: Vec<usize> = (0..count).step_by(size).collect();
         let logits: Vec<Tensor> = starts.into_par_iter().map(forward).collect::<Result<_>>()?;
         self.with_noise(Tensor::cat(&logits, 0)?)
+    }
+
+    /// Whether a pass does the same for all images, and asks the host for nothing: no sketches, and no random numbers.
+    #[cfg(feature = "cuda")]
+    fn can_be_replayed(&self) -> bool {
+        let recorders = self.sites.iter().map(|site| &site.recorder).chain(self.watched.values());
+        self.noise.is_none() && !recorders.into_iter().any(RangeRecorder::is_sketching)
+    }
+
+    /// Whether a pass was written down on a GPU, and the next ones of such a batch are launched as a whole. The second one
+    /// of a shape in a row is, unless the driver cannot do so.
+    #[cfg(feature = "cuda")]
+    pub fn is_replayed(&self) -> bool {
+        self.replays.is_recorded()
     }
 
     /// The logits with the noise of the last layer, in units of the last bound: what that layer takes is held so.

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use approx_ops::{Activation, MinimaxMaxPool, MinimaxRelu, PoolSpec, Precision, RangeRecorder, max_pool};
 use candle_core::{Device, Tensor};
-use minimax_coeffs::Alpha;
+use minimax_coeffs::fitted::{Density, FLOOR, Fit};
+use minimax_coeffs::{ActivationFunction, Alpha};
 
 /// Times each op runs between two looks at the clock, and such runs.
 const REPETITIONS: u32 = 20;
@@ -35,6 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         "alpha 14, float64".to_owned(),
         minimax(Alpha::MAX)?.with_precision(Precision::Double).into(),
     ));
+    // Inputs as the images here have them, but for those that are farther out.
+    let bell = (-300..=300).map(|i| f64::from(i) / 10.0).map(|x| (x, (-x * x / 50.0).exp()));
+    let fit = Fit::new(ActivationFunction::Relu, &Density::new(bell)?, [-100.0, 100.0], FLOOR)?;
+    for degree in [7, 15, 27, 63] {
+        activations.push((format!("fitted, degree {degree}"), Activation::fitted(&fit.polynomial(degree)?)?));
+    }
     let (bias, zeros) = (Tensor::zeros(IMAGES[1], xs.dtype(), &device)?, xs.zeros_like()?);
     for (name, relu) in &activations {
         let time = seconds(&device, || Ok(relu.forward(&xs, &range)?))?;

@@ -51,6 +51,8 @@ pub mod sketch;
 
 pub use activation::{Activation, ActivationEpilogue, Precision};
 pub use cnn_kernels::{PoolSpec, RangeStats};
+#[cfg(feature = "cuda")]
+pub use cuda::slots::RangeSlots;
 pub use error::{OpError, Result};
 pub use max_pool::{MinimaxMaxPool, max_pool, max_pool_gradient};
 pub use minimax_coeffs::ActivationFunction;

@@ -13,12 +13,15 @@
 //! | [`pooling`] | averages |
 //! | [`shape`] | concat, pad, slice, flatten, reshape, transpose; the shortcut without parameters |
 //! | [`site`] | activations and max-poolings |
+#![cfg_attr(feature = "cuda", doc = "| [`replay`] | passes on a GPU that are launched as a whole |")]
 
 pub(crate) mod arithmetic;
 pub(crate) mod conv;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod pooling;
+#[cfg(feature = "cuda")]
+pub(crate) mod replay;
 pub(crate) mod shape;
 pub(crate) mod site;
 

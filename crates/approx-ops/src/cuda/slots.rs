@@ -4,10 +4,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
+use candle_core::{Device, Result};
 use cnn_kernels::RangeStats;
+use cnn_kernels::cuda::with_no_replay_in_the_making;
 
 use super::Address;
 
@@ -35,10 +36,57 @@ struct State {
     is_written: bool,
 }
 
+impl fmt::Debug for Bank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bank of {:?}", self.device)
+    }
+}
+
+impl State {
+    fn address(&self, device: &CudaDevice) -> Address {
+        let stream = device.cuda_stream();
+        let (address, _guard) = self.words.device_ptr(&stream);
+        address
+    }
+}
+
 impl Drop for Bank {
     fn drop(&mut self) {
         // Kernels that other threads launched may still write to it. If the device fails, nobody needs what they write.
         let _ = self.device.cuda_stream().context().synchronize();
+    }
+}
+
+/// The slots of a device as they are now: kernels that were launched with their address can be launched with it again.
+#[derive(Debug, Clone)]
+pub struct RangeSlots(Option<(Weak<Bank>, Address)>);
+
+impl RangeSlots {
+    /// Those of the recorders that were used on `device`.
+    ///
+    /// # Errors
+    /// candle's, for a device that is not CUDA's.
+    pub fn of(device: &Device) -> Result<Self> {
+        let device = device.as_cuda_device()?;
+        let banks = BANKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = banks.iter().find(|(id, _)| *id == device.id()).map(|(_, bank)| bank.clone());
+        Ok(Self(known.and_then(|weak| {
+            let address = weak.upgrade()?.lock().address(device);
+            Some((weak, address))
+        })))
+    }
+
+    /// Calls `launch`, which launches kernels that write to these slots: they are waited for before a slot is read. `None`,
+    /// and no call, where the slots are elsewhere by now.
+    pub fn write<T>(&self, launch: impl FnOnce() -> T) -> Option<T> {
+        let Some((bank, address)) = &self.0 else { return Some(launch()) };
+        let bank = bank.upgrade()?;
+        let mut state = bank.lock();
+        if state.address(&bank.device) != *address {
+            return None;
+        }
+        state.is_written = true;
+        Some(launch())
     }
 }
 
@@ -63,6 +111,10 @@ impl Drop for Slot {
 impl Slot {
     /// A new slot, or one that nobody has any more.
     pub(crate) fn new(device: &CudaDevice) -> Result<Self> {
+        with_no_replay_in_the_making(|| Self::take_place(device))
+    }
+
+    fn take_place(device: &CudaDevice) -> Result<Self> {
         let bank = Bank::of(device)?;
         let mut state = bank.lock();
         if state.free.is_empty() {
@@ -87,17 +139,17 @@ impl Slot {
     pub(crate) fn write<T>(&self, launch: impl FnOnce(Address, u32) -> Result<T>) -> Result<T> {
         let mut state = self.bank.lock();
         state.is_written = true;
-        let stream = self.bank.device.cuda_stream();
-        let (words, _guard) = state.words.device_ptr(&stream);
-        launch(words, self.index)
+        launch(state.address(&self.bank.device), self.index)
     }
 
     /// What kernels wrote since the last call. If a kernel was launched since any slot was read, waits for the device and
     /// reads all slots, once for all.
     pub(crate) fn take(&self) -> Result<RangeStats> {
-        let mut state = self.bank.lock();
-        self.bank.read(&mut state)?;
-        Ok(std::mem::take(&mut state.read[self.index as usize]))
+        with_no_replay_in_the_making(|| {
+            let mut state = self.bank.lock();
+            self.bank.read(&mut state)?;
+            Ok(std::mem::take(&mut state.read[self.index as usize]))
+        })
     }
 }
 
