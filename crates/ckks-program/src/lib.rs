@@ -1,0 +1,22 @@
+//! Convolutional networks as programs on CKKS ciphertexts.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod ir;
+pub mod layout;
+pub mod levels;
+mod linear;
+mod lower;
+mod map;
+mod max_pool;
+pub mod plan;
+mod polynomial;
+pub mod profile;
+mod simulate;
+pub mod split;
+mod stage;
+
+pub use error::{Error, Result};
+pub use ir::Program;
+pub use plan::{Plan, PlanOptions, Recorded};
+pub use simulate::{Noise, Simulation, SiteRange};
