@@ -73,7 +73,7 @@ struct Step {
 }
 
 /// The levels of the values that are still needed, in the order of their nodes.
-type Levels = Vec<u8>;
+type Levels = Vec<u16>;
 
 /// The placement that takes the least time for the value of the last node.
 ///
@@ -118,7 +118,7 @@ pub fn place(nodes: &[LevelNode], budget: LevelBudget) -> Result<Placement> {
                     let mut key = kept.clone();
                     // The last value is wanted, and others only if something takes them.
                     if last_use[i] > i || i + 1 == nodes.len() {
-                        key.push(level as u8);
+                        key.push(level as u16);
                     }
                     let step = Step { before: *before, decision: Decision { works_at, bootstrapped } };
                     let entry = found.entry(key).or_insert((f64::INFINITY, step));
