@@ -12,11 +12,14 @@ mod max_pool;
 pub mod plan;
 mod polynomial;
 pub mod profile;
+pub mod report;
 mod simulate;
 pub mod split;
 mod stage;
 
 pub use error::{Error, Result};
 pub use ir::Program;
+pub use profile::Profile;
+pub use report::Report;
 pub use plan::{Plan, PlanOptions, Recorded};
 pub use simulate::{Noise, Simulation, SiteRange};

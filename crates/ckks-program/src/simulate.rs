@@ -71,7 +71,8 @@ impl Plan {
         let last_uses = self.program.last_uses();
         let lanes = self.program.packing.lanes;
         let groups: Vec<&[Vec<f64>]> = images.chunks(lanes).collect();
-        let at_once = (MEMORY / (self.peak_values(&last_uses) * self.program.packing.slots)).max(1);
+        let live = self.peak(&last_uses, |_| 1.0) as usize;
+        let at_once = (MEMORY / (live * self.program.packing.slots).max(1)).max(1);
         let mut simulation = Simulation { outputs: Vec::new(), ranges: Vec::new() };
         for (batch, groups) in groups.chunks(at_once).enumerate() {
             let mut runs: Vec<Run> = groups
@@ -92,19 +93,6 @@ impl Plan {
             }
         }
         Ok(simulation)
-    }
-
-    /// The most values that are needed at the same time.
-    pub(crate) fn peak_values(&self, last_uses: &[usize]) -> usize {
-        let mut freed = vec![0usize; last_uses.len() + 1];
-        last_uses.iter().for_each(|last| freed[(*last).min(last_uses.len())] += 1);
-        let (mut live, mut peak) = (0usize, 1usize);
-        for freed in &freed[..last_uses.len()] {
-            live += 1;
-            peak = peak.max(live);
-            live -= freed;
-        }
-        peak
     }
 
     /// Runs all instructions, in parts that need few plaintexts at a time.
