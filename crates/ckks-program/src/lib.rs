@@ -19,7 +19,7 @@ mod stage;
 
 pub use error::{Error, Result};
 pub use ir::Program;
+pub use plan::{Plan, PlanOptions, Recorded};
 pub use profile::Profile;
 pub use report::Report;
-pub use plan::{Plan, PlanOptions, Recorded};
 pub use simulate::{Noise, Simulation, SiteRange};
