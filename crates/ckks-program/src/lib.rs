@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod file;
 pub mod ir;
 pub mod layout;
 pub mod levels;
