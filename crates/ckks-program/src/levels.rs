@@ -7,7 +7,8 @@
 //! Stages are gone through in order. A *state* tells the levels of the values that are still needed: of one value, where
 //! the network is a chain, and of several between a fork and its join. For each state the least time to get there is
 //! kept, which is a shortest path over (stage, levels); a state is left out if another one has no lower level and took
-//! no longer, since levels can be dropped for nothing. So the placement is the best one, whatever the shape of the network.
+//! no longer, since levels can be dropped for nothing. Of values that are taken by the same stages, such as the branches of
+//! a module, only the lowest level counts. So the placement is the best one, whatever the shape of the network.
 //! (Orion, A. Ebel et al., arXiv 2311.03470, section 6, takes shortest paths over single values, and joins solved apart.)
 
 use std::collections::HashMap;
@@ -62,8 +63,8 @@ pub struct Placement {
     pub seconds: f64,
 }
 
-/// States beyond these are left out, the slowest first: far more than networks of the usual shapes have.
-const MOST_STATES: usize = 20_000;
+/// Beyond about these, states are left out: far more than networks of the usual shapes have.
+const MOST_STATES: usize = 4_000;
 
 /// How a state came about.
 #[derive(Clone, Copy)]
@@ -72,7 +73,7 @@ struct Step {
     decision: Decision,
 }
 
-/// The levels of the values that are still needed, in the order of their nodes.
+/// The levels of the values that are still needed.
 type Levels = Vec<u16>;
 
 /// The placement that takes the least time for the value of the last node.
@@ -84,24 +85,54 @@ pub fn place(nodes: &[LevelNode], budget: LevelBudget) -> Result<Placement> {
     if let Some(node) = nodes.iter().find(|node| node.depth > most) {
         return Err(Error::Depth { layer: node.name.clone(), needs: node.depth, has: most });
     }
-    let mut last_use: Vec<usize> = (0..nodes.len()).collect();
+    // For each value, the nodes that take it, in order. The last one is taken by what comes after.
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for (i, node) in nodes.iter().enumerate() {
-        node.inputs.iter().for_each(|input| last_use[*input] = i);
+        for &input in &node.inputs {
+            if users[input].last() != Some(&i) {
+                users[input].push(i);
+            }
+        }
     }
-    let mut live: Vec<usize> = Vec::new();
+    if let Some(last) = users.last_mut() {
+        last.push(usize::MAX);
+    }
+    let later = |value: usize, i: usize| {
+        let users = &users[value];
+        &users[users.partition_point(|user| *user <= i)..]
+    };
+    // Values that all the same nodes are still to take are one: only the lowest of their levels matters.
+    let mut live: Vec<Vec<usize>> = Vec::new();
     let mut history: Vec<Step> = Vec::new();
     let mut states: Vec<(Levels, f64, usize)> = vec![(Vec::new(), 0.0, usize::MAX)];
     for (i, node) in nodes.iter().enumerate() {
-        let places: Vec<usize> =
-            node.inputs.iter().filter_map(|input| live.iter().position(|value| value == input)).collect();
-        let stay: Vec<usize> = (0..live.len()).filter(|place| last_use[live[*place]] > i).collect();
+        let holds = |values: &Vec<usize>| node.inputs.iter().any(|input| values.contains(input));
+        let places: Vec<usize> = (0..live.len()).filter(|place| holds(&live[*place])).collect();
+        let mut next: Vec<Vec<usize>> = Vec::new();
+        // Of each of the next values, which of these it comes from; this node's own is the last of them.
+        let mut origins: Vec<Vec<usize>> = Vec::new();
+        for (place, values) in live.iter().cloned().chain([vec![i]]).enumerate() {
+            let rest = later(values[0], i);
+            if rest.is_empty() {
+                continue;
+            }
+            match next.iter().position(|known| later(known[0], i) == rest) {
+                Some(at) => {
+                    next[at].extend(values);
+                    origins[at].push(place);
+                }
+                None => {
+                    next.push(values);
+                    origins.push(vec![place]);
+                }
+            }
+        }
         let mut found: HashMap<Levels, (f64, Step)> = HashMap::new();
         for (levels, seconds, before) in &states {
             let highest = match node.inputs.is_empty() {
                 true => budget.fresh,
                 false => places.iter().map(|place| u32::from(levels[*place])).min().unwrap_or(0),
             };
-            let kept: Levels = stay.iter().map(|place| levels[*place]).collect();
             for works_at in node.depth..=highest {
                 let result = works_at - node.depth;
                 let own = node.seconds.get(works_at as usize).copied().unwrap_or(f64::INFINITY);
@@ -115,11 +146,9 @@ pub fn place(nodes: &[LevelNode], budget: LevelBudget) -> Result<Placement> {
                     if !seconds.is_finite() {
                         continue;
                     }
-                    let mut key = kept.clone();
-                    // The last value is wanted, and others only if something takes them.
-                    if last_use[i] > i || i + 1 == nodes.len() {
-                        key.push(level as u16);
-                    }
+                    let at = |place: &usize| levels.get(*place).copied().unwrap_or(level as u16);
+                    let lowest = |places: &Vec<usize>| places.iter().map(at).min().unwrap_or(0);
+                    let key: Levels = origins.iter().map(lowest).collect();
                     let step = Step { before: *before, decision: Decision { works_at, bootstrapped } };
                     let entry = found.entry(key).or_insert((f64::INFINITY, step));
                     if seconds < entry.0 {
@@ -129,14 +158,11 @@ pub fn place(nodes: &[LevelNode], budget: LevelBudget) -> Result<Placement> {
             }
         }
         if found.is_empty() {
-            let bounds = live.iter().map(|&value| nodes[value].bound);
+            let bounds = live.iter().flatten().map(|&value| nodes[value].bound);
             let bound = bounds.fold(0.0, f64::max);
             return Err(Error::NoBootstrap { layer: node.name.clone(), bound, range: budget.range });
         }
-        live = stay.iter().map(|place| live[*place]).collect();
-        if last_use[i] > i || i + 1 == nodes.len() {
-            live.push(i);
-        }
+        live = next;
         states = undominated(found)
             .into_iter()
             .map(|(levels, seconds, step)| {
@@ -169,9 +195,11 @@ fn undominated(found: HashMap<Levels, (f64, Step)>) -> Vec<(Levels, f64, Step)> 
         let dominates = |other: &(Levels, f64, Step)| other.0.iter().zip(&state.0).all(|(a, b)| a >= b);
         if !kept.iter().any(dominates) {
             kept.push(state);
-            if kept.len() == MOST_STATES {
-                break;
-            }
+        }
+        if kept.len() == 2 * MOST_STATES {
+            // The fastest ones, and of the others those that have most levels left.
+            kept[MOST_STATES..].sort_by_key(|(levels, _, _)| std::cmp::Reverse(sum(levels)));
+            kept.truncate(MOST_STATES + MOST_STATES / 2);
         }
     }
     kept

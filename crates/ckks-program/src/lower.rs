@@ -245,6 +245,7 @@ impl Lowering<'_> {
                     ciphertexts,
                     bound,
                     range: None,
+                    group: None,
                 };
                 Value::View(View::of(self.push(stage), layout, 1.0, 0.0))
             }
@@ -439,7 +440,15 @@ impl Lowering<'_> {
             let Stage { ciphertexts, bound, .. } = self.stages[*stage];
             let bound = bound * (height * width) as f64;
             let (name, kind) = (name.to_owned(), kind.clone());
-            *stage = self.push(Stage { name, kind, inputs: vec![*stage], ciphertexts, bound, range: None });
+            *stage = self.push(Stage {
+                name,
+                kind,
+                inputs: vec![*stage],
+                ciphertexts,
+                bound,
+                range: None,
+                group: None,
+            });
         }
         let mut layout = view.layout;
         layout.shape = [layout.shape[0], 1, 1];
@@ -519,7 +528,15 @@ impl Lowering<'_> {
         let bound = inputs.iter().map(|&input| self.stages[input].bound).product();
         let ciphertexts = a.layout.ciphertexts;
         let kind = Kind::Product;
-        let stage = self.push(Stage { name: name.to_owned(), kind, inputs, ciphertexts, bound, range: None });
+        let stage = self.push(Stage {
+            name: name.to_owned(),
+            kind,
+            inputs,
+            ciphertexts,
+            bound,
+            range: None,
+            group: None,
+        });
         let scale = a.scale.iter().zip(&b.scale).map(|(a, b)| a * b).collect();
         View { stages: vec![stage], scale, ..a }
     }
@@ -596,7 +613,8 @@ impl Lowering<'_> {
         };
         let layout = linear.output().clone();
         let kind = Kind::Linear(Box::new(linear));
-        let stage = self.push(Stage { name: label, kind, inputs, ciphertexts, bound, range: None });
+        let stage =
+            self.push(Stage { name: label, kind, inputs, ciphertexts, bound, range: None, group: None });
         View::of(stage, layout, unit, center)
     }
 

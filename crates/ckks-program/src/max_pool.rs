@@ -43,17 +43,61 @@ pub(crate) fn unit(policy: &ActivationPolicy, node: &Node, pool: &Pool) -> Optio
     Some(unit_of(composition, bound, pool))
 }
 
-/// A pixel of a window.
+/// A pixel of a window, or how far one value is moved to meet another.
 type Offset = [i64; 2];
 
-/// Maxima of the same ciphertexts, by the window that they are over: its pixels relative to the first.
-struct Tournament<'s> {
-    name: &'s str,
-    sign: &'s Sign,
-    ciphertexts: usize,
-    strides: [i64; 2],
-    maxima: HashMap<Vec<Offset>, StageId>,
-    moved: HashMap<(StageId, Offset), StageId>,
+/// One of those that play: a pixel, for `round` 0, or the winner of a match, moved by some pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Player {
+    round: usize,
+    index: usize,
+    moved: Offset,
+}
+
+/// The matches of each round, from the first on. Of windows that are the same up to a translation there is one.
+#[derive(Debug, Default)]
+struct Tournament {
+    rounds: Vec<Vec<[Player; 2]>>,
+    known: HashMap<Vec<Offset>, Player>,
+}
+
+impl Tournament {
+    /// The winner of a window that is relative to its first pixel. All pixels are the value itself, moved.
+    fn of_window(&mut self, window: &[Offset]) -> Player {
+        if window.len() == 1 {
+            return Player { round: 0, index: 0, moved: [0, 0] };
+        }
+        if let Some(&known) = self.known.get(window) {
+            return known;
+        }
+        let (first, others) = window.split_at(window.len().next_power_of_two() / 2);
+        let to = others[0];
+        let relative: Vec<Offset> = others.iter().map(|[y, x]| [y - to[0], x - to[1]]).collect();
+        let players = [self.of_window(first), Player { moved: to, ..self.of_window(&relative) }];
+        let winner = self.play(players);
+        self.known.insert(window.to_vec(), winner);
+        winner
+    }
+
+    /// The winner of the values from `first` to before `end`.
+    fn of_values(&mut self, first: usize, end: usize) -> Player {
+        let count = end - first;
+        if count == 1 {
+            return Player { round: 0, index: first, moved: [0, 0] };
+        }
+        let middle = first + count.next_power_of_two() / 2;
+        let players = [self.of_values(first, middle), self.of_values(middle, end)];
+        self.play(players)
+    }
+
+    fn play(&mut self, players: [Player; 2]) -> Player {
+        let round = players[0].round.max(players[1].round) + 1;
+        if self.rounds.len() < round {
+            self.rounds.resize_with(round, Vec::new);
+        }
+        self.rounds[round - 1].push(players);
+        Player { round, index: self.rounds[round - 1].len() - 1, moved: [0, 0] }
+    }
 }
 
 impl Lowering<'_> {
@@ -67,32 +111,24 @@ impl Lowering<'_> {
         let unit = unit_of(composition, bound, pool);
         let range = Range { site: name.to_owned(), center: 0.0, unit, largest: bound / unit };
         let shape = node.shape.image().unwrap_or_default();
-        let window = (0..pool.kernel[0]).flat_map(|y| (0..pool.kernel[1]).map(move |x| [y as i64, x as i64]));
-        let window: Vec<Offset> = window.collect();
-        let input = value.shape();
-        if is_inside(pool, input, shape) {
-            let x = self.in_units(name, value, 0.0, unit);
-            if x.has_whole_channels(self.packing.positions()) {
-                self.restrict(x.stages[0], range);
-                let layout = &x.layout;
-                let mut tournament = Tournament {
-                    name,
-                    sign: &sign,
-                    ciphertexts: layout.ciphertexts,
-                    strides: [layout.row_stride as i64, layout.column_stride as i64],
-                    maxima: HashMap::from([(vec![[0, 0]], x.stages[0])]),
-                    moved: HashMap::new(),
-                };
-                let winner = tournament.winner(self, &window)?;
-                let mut result = x.after(winner, unit);
-                for axis in [1, 2] {
-                    result.layout = result.layout.sliced(axis, 0, pool.stride[axis - 1], shape[axis]);
-                }
-                return Ok(result);
-            }
+        if !is_inside(pool, value.shape(), shape) {
+            return self.max_pool_of_taps(name, pool, &sign, value, shape, range);
+        }
+        let x = self.in_units(name, value, 0.0, unit);
+        if !x.has_whole_channels(self.packing.positions()) {
             return self.max_pool_of_taps(name, pool, &sign, Value::View(x), shape, range);
         }
-        self.max_pool_of_taps(name, pool, &sign, value, shape, range)
+        self.restrict(x.stages[0], range);
+        let window = (0..pool.kernel[0]).flat_map(|y| (0..pool.kernel[1]).map(move |x| [y as i64, x as i64]));
+        let mut tournament = Tournament::default();
+        tournament.of_window(&window.collect::<Vec<Offset>>());
+        let strides = [x.layout.row_stride, x.layout.column_stride].map(|stride| stride as i64);
+        let winner = self.tournament(name, &sign, &tournament, &x.stages, strides, x.layout.ciphertexts)?;
+        let mut result = x.after(winner, unit);
+        for axis in [1, 2] {
+            result.layout = result.layout.sliced(axis, 0, pool.stride[axis - 1], shape[axis]);
+        }
+        Ok(result)
     }
 
     /// With a linear layer for each pixel of the windows.
@@ -119,64 +155,63 @@ impl Lowering<'_> {
             taps.push(tap);
         }
         let stages: Vec<StageId> = taps.iter().map(|tap| tap.stages[0]).collect();
-        let winner = self.knockout(name, sign, &stages, taps[0].layout.ciphertexts)?;
+        self.treat_alike(&stages);
+        let mut tournament = Tournament::default();
+        tournament.of_values(0, stages.len());
+        let ciphertexts = taps[0].layout.ciphertexts;
+        let winner = self.tournament(name, sign, &tournament, &stages, [0, 0], ciphertexts)?;
         Ok(taps[0].after(winner, range.unit))
     }
 
-    /// The winner among some values: the first `2^k` of them play among themselves, and so do the others.
-    fn knockout(
+    /// All matches, round after round: `max_alpha(a, b)` of each. The matches of a round are treated alike.
+    fn tournament(
         &mut self,
         name: &str,
         sign: &Sign,
-        values: &[StageId],
+        tournament: &Tournament,
+        pixels: &[StageId],
+        strides: [i64; 2],
         ciphertexts: usize,
     ) -> Result<StageId> {
-        if let [only] = values {
-            return Ok(*only);
+        let mut winners: Vec<Vec<StageId>> = vec![pixels.to_vec()];
+        let mut shifted: HashMap<Player, StageId> = HashMap::new();
+        for round in &tournament.rounds {
+            let mut matches: Vec<[StageId; 2]> = Vec::with_capacity(round.len());
+            let mut shifts: Vec<StageId> = Vec::new();
+            for players in round {
+                let mut pair = [0; 2];
+                for (slot, player) in pair.iter_mut().zip(players) {
+                    let stage = winners[player.round][player.index];
+                    *slot = match (player.moved, shifted.get(player)) {
+                        ([0, 0], _) => stage,
+                        (_, Some(&known)) => known,
+                        ([rows, columns], None) => {
+                            let by = rows * strides[0] + columns * strides[1];
+                            let bound = self.stages[stage].bound;
+                            let shift = self.one(name, Kind::Shift { by }, vec![stage], ciphertexts, bound);
+                            shifted.insert(*player, shift);
+                            shifts.push(shift);
+                            shift
+                        }
+                    };
+                }
+                matches.push(pair);
+            }
+            self.treat_alike(&shifts);
+            let difference = |lowering: &mut Self, pair: &[StageId; 2]| {
+                lowering.one(name, Kind::Difference, pair.to_vec(), ciphertexts, 1.0)
+            };
+            let differences: Vec<StageId> = matches.iter().map(|pair| difference(self, pair)).collect();
+            self.treat_alike(&differences);
+            let gates = self.signs(name, sign, 0.5, 0.5, &differences, ciphertexts)?;
+            let product = |lowering: &mut Self, (pair, (d, gate)): (&[StageId; 2], (&StageId, &StageId))| {
+                lowering.one(name, Kind::Product, vec![*d, *gate, pair[1]], ciphertexts, 1.0)
+            };
+            let played = matches.iter().zip(differences.iter().zip(&gates));
+            let products: Vec<StageId> = played.map(|played| product(self, played)).collect();
+            self.treat_alike(&products);
+            winners.push(products);
         }
-        let (first, others) = values.split_at(values.len().next_power_of_two() / 2);
-        let a = self.knockout(name, sign, first, ciphertexts)?;
-        let b = self.knockout(name, sign, others, ciphertexts)?;
-        self.maximum(name, sign, a, b, ciphertexts)
-    }
-
-    /// `max_alpha(a, b)`.
-    fn maximum(
-        &mut self,
-        name: &str,
-        sign: &Sign,
-        a: StageId,
-        b: StageId,
-        ciphertexts: usize,
-    ) -> Result<StageId> {
-        let difference = self.one(name, Kind::Difference, vec![a, b], ciphertexts, 1.0);
-        let gate = self.sign(name, sign, 0.5, 0.5, difference, ciphertexts)?;
-        Ok(self.one(name, Kind::Product, vec![difference, gate, b], ciphertexts, 1.0))
-    }
-}
-
-impl Tournament<'_> {
-    /// The winner of a window whose first pixel is at the origin.
-    fn winner(&mut self, lowering: &mut Lowering, window: &[Offset]) -> Result<StageId> {
-        if let Some(&known) = self.maxima.get(window) {
-            return Ok(known);
-        }
-        let (first, others) = window.split_at(window.len().next_power_of_two() / 2);
-        let to = others[0];
-        let relative: Vec<Offset> = others.iter().map(|[y, x]| [y - to[0], x - to[1]]).collect();
-        let a = self.winner(lowering, first)?;
-        let b = self.winner(lowering, &relative)?;
-        let b = self.moved(lowering, b, to);
-        let winner = lowering.maximum(self.name, self.sign, a, b, self.ciphertexts)?;
-        self.maxima.insert(window.to_vec(), winner);
-        Ok(winner)
-    }
-
-    fn moved(&mut self, lowering: &mut Lowering, stage: StageId, to: Offset) -> StageId {
-        let by = to[0] * self.strides[0] + to[1] * self.strides[1];
-        let bound = lowering.stages[stage].bound;
-        *self.moved.entry((stage, to)).or_insert_with(|| {
-            lowering.one(self.name, Kind::Shift { by }, vec![stage], self.ciphertexts, bound)
-        })
+        Ok(winners.last().and_then(|last| last.first()).copied().unwrap_or(pixels[0]))
     }
 }

@@ -65,6 +65,9 @@ pub struct Plan {
 /// What a plaintext product costs, in rotations, where no profile says it.
 const PRODUCT: f64 = 0.05;
 
+/// By how much a bound may be above the range of a bootstrap, in parts of it: what float64 rounds.
+const ROUNDING: f64 = 1e-9;
+
 /// A level at which a stage is written to see what it consists of.
 const BASE: u32 = 1 << 10;
 
@@ -123,7 +126,7 @@ impl Plan {
         if profile.is_none() {
             nodes.iter_mut().for_each(|node| node.seconds = vec![0.0; budget.fresh as usize + 1]);
         }
-        let placement = place(&nodes, budget)?;
+        let placement = in_groups(&stages, &nodes, budget)?;
         let program = write(&stages, &output, packing, &placement, budget, extra);
         let image = graph.input_shape().elements();
         Ok(Self { program, stages, placement, profile: options.profile.clone(), image })
@@ -228,13 +231,37 @@ fn level_nodes(
                 }
                 node.seconds.push(sum);
             }
-            let takes = |bootstrap: &crate::profile::Bootstrap| stage.bound <= bootstrap.range;
+            let takes =
+                |bootstrap: &crate::profile::Bootstrap| stage.bound <= bootstrap.range * (1.0 + ROUNDING);
             let bootstrap = profile.bootstrap.filter(takes);
             node.bootstrap = bootstrap.map(|bootstrap| bootstrap.seconds * stage.ciphertexts as f64);
         }
         nodes.push(node);
     }
     Ok(nodes)
+}
+
+/// Places bootstraps with each group of stages as one.
+fn in_groups(stages: &[Stage], nodes: &[LevelNode], budget: LevelBudget) -> Result<Placement> {
+    let mut place_of: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut merged: Vec<LevelNode> = Vec::new();
+    let mut last_group = None;
+    for (stage, node) in stages.iter().zip(nodes) {
+        let inputs: Vec<usize> = node.inputs.iter().map(|input| place_of[*input]).collect();
+        match merged.last_mut().filter(|_| stage.group.is_some() && stage.group == last_group) {
+            Some(group) => {
+                group.inputs.extend(inputs);
+                group.seconds.iter_mut().zip(&node.seconds).for_each(|(sum, own)| *sum += own);
+                group.bootstrap = group.bootstrap.zip(node.bootstrap).map(|(sum, own)| sum + own);
+                group.bound = group.bound.max(node.bound);
+            }
+            None => merged.push(LevelNode { inputs, ..node.clone() }),
+        }
+        last_group = stage.group;
+        place_of.push(merged.len() - 1);
+    }
+    let Placement { decisions, seconds } = place(&merged, budget)?;
+    Ok(Placement { decisions: place_of.into_iter().map(|place| decisions[place]).collect(), seconds })
 }
 
 /// The engine's levels, or as many as the network takes.

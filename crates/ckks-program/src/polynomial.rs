@@ -59,7 +59,7 @@ impl Lowering<'_> {
         ciphertexts: usize,
         bound: f64,
     ) -> StageId {
-        self.push(Stage { name: name.to_owned(), kind, inputs, ciphertexts, bound, range: None })
+        self.push(Stage { name: name.to_owned(), kind, inputs, ciphertexts, bound, range: None, group: None })
     }
 
     /// A polynomial in the Chebyshev basis of `[-1, 1]`.
@@ -76,26 +76,35 @@ impl Lowering<'_> {
         Ok(self.one(name, Kind::Polynomial(plan), vec![x], ciphertexts, bound))
     }
 
-    /// `offset + weight · s(x)`.
-    pub(crate) fn sign(
+    /// Says that stages which follow each other are treated alike.
+    pub(crate) fn treat_alike(&mut self, stages: &[StageId]) {
+        stages.iter().for_each(|stage| self.stages[*stage].group = stages.first().copied());
+    }
+
+    /// `offset + weight · s(x)` of some values, which are treated alike.
+    pub(crate) fn signs(
         &mut self,
         name: &str,
         sign: &Sign,
         offset: f64,
         weight: f64,
-        x: StageId,
+        inputs: &[StageId],
         ciphertexts: usize,
-    ) -> Result<StageId> {
+    ) -> Result<Vec<StageId>> {
         let components = sign.components(offset, weight);
-        let (last, mut x) = (components.len() - 1, x);
+        let last = components.len() - 1;
+        let mut values = inputs.to_vec();
         for (i, component) in components.iter().enumerate() {
             let bound = match i == last {
                 true => ROOM * largest(|z| offset + weight * sign.eval(z)),
                 false => 1.0,
             };
-            x = self.chebyshev(name, component, x, ciphertexts, bound)?;
+            for value in &mut values {
+                *value = self.chebyshev(name, component, *value, ciphertexts, bound)?;
+            }
+            self.treat_alike(&values);
         }
-        Ok(x)
+        Ok(values)
     }
 
     /// An activation, with its output in units of `prefer` if that can be had for nothing.
@@ -209,7 +218,7 @@ impl Lowering<'_> {
                 // The line joins the last component.
                 offset += std::mem::take(&mut slope);
             }
-            let gate = self.sign(name, sign, offset, weight / 2.0, input, ciphertexts)?;
+            let gate = self.signs(name, sign, offset, weight / 2.0, &[input], ciphertexts)?[0];
             let all = ROOM * largest(|z| z * (offset + weight / 2.0 * sign.eval(z)));
             terms.push((self.one(name, Kind::Product, vec![input, gate], ciphertexts, all), 1.0));
         }

@@ -28,6 +28,9 @@ pub(crate) struct Stage {
     pub bound: f64,
     /// The range that a policy allows for what is in the slots.
     pub range: Option<Range>,
+    /// Stages of the same group follow each other, take none of each other's values, and are treated alike: they work at
+    /// the same level, and all or none are bootstrapped.
+    pub group: Option<usize>,
 }
 
 /// What a policy allows a value to be.
