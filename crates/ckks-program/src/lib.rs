@@ -23,4 +23,4 @@ pub use ir::Program;
 pub use plan::{Plan, PlanOptions, Recorded};
 pub use profile::Profile;
 pub use report::Report;
-pub use simulate::{Noise, Simulation, SiteRange};
+pub use simulate::{LayerError, Noise, Simulation, SiteRange};

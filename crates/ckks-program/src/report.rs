@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::ir::{Instruction, Op, OpKind, count};
 use crate::plan::Plan;
+use crate::simulate::LayerError;
 
 /// A layer of the report: a stage of the program.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,6 +43,8 @@ pub struct LayerReport {
     pub seconds: Option<f64>,
     /// A bound of what is in the slots, if it is known.
     pub bound: Option<f64>,
+    /// The root mean square of what encryption disturbs a slot by, once [`Report::add_errors`] has told it.
+    pub error: Option<f64>,
 }
 
 /// Sums over all layers, and what there is only once.
@@ -107,6 +110,17 @@ pub struct Report {
     pub totals: Totals,
 }
 
+impl Report {
+    /// Adds the errors that a simulation found ([`Plan::errors`]).
+    pub fn add_errors(&mut self, errors: &[LayerError]) {
+        for error in errors {
+            if let Some(layer) = self.layers.get_mut(error.layer) {
+                layer.error = Some(error.deviation);
+            }
+        }
+    }
+}
+
 impl Plan {
     /// Counts the program, and costs it if there is a profile.
     ///
@@ -152,6 +166,7 @@ impl Plan {
                 bootstraps: of(&[OpKind::Bootstrap]),
                 seconds,
                 bound: layer.bound,
+                error: None,
             });
         }
         let totals = self.totals(&layers, bootstrap_seconds);

@@ -47,6 +47,20 @@ pub struct Simulation {
     pub ranges: Vec<SiteRange>,
 }
 
+/// By how much encryption disturbs a layer's value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerError {
+    /// Of which layer: its place in [`Program::layers`].
+    pub layer: usize,
+    /// The root of the mean square of the error of a slot.
+    pub deviation: f64,
+    /// The largest error.
+    pub largest: f64,
+}
+
+/// One in so many slots is looked at for errors: no power of two, so that all gaps of a layout are met.
+const SAMPLE: usize = 61;
+
 /// Memory for values and for plaintexts, in float64 numbers.
 const MEMORY: usize = 1 << 28;
 const PLAINTEXTS: usize = 1 << 25;
@@ -60,14 +74,6 @@ impl Plan {
         if let Some(image) = images.iter().find(|image| image.len() != self.image) {
             return Err(Error::Image { expected: self.image, found: image.len() });
         }
-        let errors = self.profile.as_ref().map(|profile| {
-            let bootstrap = profile.bootstrap.map_or(0.0, |bootstrap| bootstrap.error);
-            (profile.errors, bootstrap)
-        });
-        let noise = match noise {
-            Noise::None => None,
-            Noise::Measured { seed } => errors.map(|errors| (errors, seed)),
-        };
         let last_uses = self.program.last_uses();
         let lanes = self.program.packing.lanes;
         let groups: Vec<&[Vec<f64>]> = images.chunks(lanes).collect();
@@ -79,11 +85,8 @@ impl Plan {
                 .iter()
                 .enumerate()
                 .map(|(i, images)| {
-                    let noise = noise.map(|((errors, bootstrap), seed)| {
-                        let stream = (batch * at_once + i) as u64;
-                        (errors, bootstrap, Random::new(seed, stream))
-                    });
-                    Run { plan: self, images, values: Vec::new(), ranges: BTreeMap::new(), noise }
+                    let noise = self.noise(noise, (batch * at_once + i) as u64);
+                    Run::new(self, images, noise)
                 })
                 .collect();
             self.run(&mut runs, &last_uses);
@@ -93,6 +96,41 @@ impl Plan {
             }
         }
         Ok(simulation)
+    }
+
+    /// Runs the program with and without the errors of encryption for images that share ciphertexts, and tells by how much
+    /// they differ at each layer, in units of what is in the slots. Images beyond those are left out.
+    ///
+    /// # Errors
+    /// [`Error::Image`] for an image that the network does not take.
+    pub fn errors(&self, images: &[Vec<f64>], seed: u64) -> Result<Vec<LayerError>> {
+        if let Some(image) = images.iter().find(|image| image.len() != self.image) {
+            return Err(Error::Image { expected: self.image, found: image.len() });
+        }
+        let images = &images[..images.len().min(self.program.packing.lanes)];
+        let noises = [None, self.noise(Noise::Measured { seed }, 0)];
+        let mut runs =
+            noises.map(|noise| Run { samples: Some(BTreeMap::new()), ..Run::new(self, images, noise) });
+        self.run(&mut runs, &self.program.last_uses());
+        let [exact, noisy] = runs.map(|run| run.samples.unwrap_or_default());
+        let error = |((layer, exact), noisy): ((usize, Vec<f64>), &Vec<f64>)| {
+            let differences = || exact.iter().zip(noisy).map(|(a, b)| b - a);
+            let squares: f64 = differences().map(|d| d * d).sum();
+            LayerError {
+                layer,
+                deviation: (squares / exact.len().max(1) as f64).sqrt(),
+                largest: differences().fold(0.0, |largest, d| d.abs().max(largest)),
+            }
+        };
+        Ok(exact.into_iter().zip(noisy.values()).map(error).collect())
+    }
+
+    /// The errors of a group of images, and where they are drawn from.
+    fn noise(&self, noise: Noise, stream: u64) -> Option<(Errors, f64, Random)> {
+        let Noise::Measured { seed } = noise else { return None };
+        let profile = self.profile.as_ref()?;
+        let bootstrap = profile.bootstrap.map_or(0.0, |bootstrap| bootstrap.error);
+        Some((profile.errors, bootstrap, Random::new(seed, stream)))
     }
 
     /// Runs all instructions, in parts that need few plaintexts at a time.
@@ -166,9 +204,15 @@ struct Run<'a> {
     /// By the place of the stage.
     ranges: BTreeMap<usize, SiteRange>,
     noise: Option<(Errors, f64, Random)>,
+    /// If they are wanted, some slots of each layer's value, by the place of the layer.
+    samples: Option<BTreeMap<usize, Vec<f64>>>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, images: &'a [Vec<f64>], noise: Option<(Errors, f64, Random)>) -> Self {
+        Self { plan, images, values: Vec::new(), ranges: BTreeMap::new(), noise, samples: None }
+    }
+
     fn part(&mut self, span: Span<usize>, plaintexts: Option<&Plaintexts>, last_uses: &[usize]) {
         let program = &self.plan.program;
         for i in span {
@@ -183,6 +227,10 @@ impl Run<'_> {
             let layer = instruction.layer as usize;
             if program.layers[layer].values.contains(&(i as ValueId)) {
                 self.check(layer, i);
+                if let Some(samples) = &mut self.samples {
+                    let some = self.values[i].iter().step_by(SAMPLE).copied();
+                    samples.entry(layer).or_default().extend(some);
+                }
             }
             if last_uses[i] == i {
                 self.values[i] = Vec::new();
