@@ -3,16 +3,23 @@
 
     python3 -m venv .venv && .venv/bin/pip install -r benchmarks/requirements-encrypted.txt
     .venv/bin/python benchmarks/encrypted_relu.py
+    .venv/bin/python benchmarks/encrypted_relu.py --policy policy.json --site layer1.1.relu1
 
 For each table in benchmarks/tables: the largest error against max(x, 0) in units of B, beside the proven bounds, without
 and with outputs disturbed by the margin of the table; the largest difference to the same composition in float64; the levels used, beside our depth; seconds. Inputs are B times
 values that cover [-1, 1] evenly and, in half of the slots, the neighbourhood of 0, where the error is largest. They are
 encrypted in units of B, as a network would hold them with 1/B folded into its weights.
+
+With `--policy`, a file that `infer calibrate --family fitted` wrote: the fitted polynomial of one activation beside the
+tables, all with the inputs that this activation saw. They are drawn from the quantiles in the file. The fitted polynomial
+is for the interval of the site, the tables are for [-B, B] around it. Errors are in units of the inputs: largest, and root mean
+square.
 """
 
 import argparse
 import importlib.metadata
 import importlib.util
+import json
 import platform
 import sys
 import time
@@ -120,17 +127,74 @@ def max_pool_row(name, alpha, bound, threads):
     )
 
 
+def inputs_of_site(summary, count):
+    """Numbers with the quantiles of a site's inputs, evenly spread between two of them."""
+    percents = [0.0, *map(float, summary["quantiles"]), 100.0]
+    values = [summary["min"], *summary["quantiles"].values(), summary["max"]]
+    order = np.argsort(percents)
+    chance = np.random.default_rng(0).uniform(0, 100, count)
+    return np.interp(chance, np.array(percents)[order], np.array(values)[order])
+
+
+def site_rows(path, name, threads):
+    """The fitted polynomial of a site, and each table on [-B, B], for what the site saw."""
+    file = json.loads(Path(path).read_text())
+    policy = file["policy"]["sites"].get(name)
+    if policy is None or policy["method"] != "fitted":
+        sites = [site for site, policy in file["policy"]["sites"].items() if policy["method"] == "fitted"]
+        sys.exit(f"error: {path} has no fitted polynomial for {name}; it has some for: {', '.join(sites) or 'none'}")
+    summary = next(site for site in file["sites"] if site["name"] == name)
+    (low, high), coefficients = policy["interval"], policy["coefficients"]
+    center, radius, bound = (low + high) / 2, (high - low) / 2, max(-low, high)
+    degree = len(coefficients) - 1
+    # The plan's levels, and one more that an engine may take for a Chebyshev series.
+    depth = degree.bit_length()
+
+    def fitted(engine, x, key):
+        return engine.evaluate_chebyshev_polynomial(x, coefficients, key)
+
+    rows = [(f"fitted, degree {degree}", depth, 1, center, radius, lambda z: chebval(z, coefficients), fitted, 1.0)]
+    for table_name in sorted(path.stem for path in TABLES.glob("*.py")):
+        table = load(table_name)
+        rows.append(
+            (table_name, table.RELU_DEPTH, len(table.SIGN_COMPONENTS), 0.0, bound,
+             lambda z, table=table: z * (1 + plain_sign(table, z)) / 2, table.relu, bound)
+        )
+    print(f"{name} on [{low:.2f}, {high:.2f}]\n")
+    print("| polynomials | largest error | root mean square | to float64 | levels | our depth | seconds |")
+    print("|---|---|---|---|---|---|---|")
+    for label, depth, components, middle, unit, plain, function, scale in rows:
+        encrypted = Encrypted(depth + components + 1, threads)
+        x = inputs_of_site(summary, encrypted.engine.slot_count)
+        z = (x - middle) / unit
+        found, levels, seconds = encrypted.run(function, z)
+        error = scale * found - np.maximum(x, 0)
+        difference = np.max(np.abs(found - plain(z))) * scale
+        print(
+            f"| {label} | {np.max(np.abs(error)):.2e} | {np.sqrt(np.mean(error**2)):.2e} | {difference:.1e} |"
+            f" {levels} | {depth} | {seconds:.1f} |",
+            flush=True,
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description="ReLU and max-pooling on encrypted values")
     parser.add_argument("--bound", type=float, default=20.0, help="B, only to show errors in units of the input")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--policy", help="a policy file with fitted polynomials; needs --site")
+    parser.add_argument("--site", help="the activation of --policy")
     parser.add_argument("tables", nargs="*", help="names in benchmarks/tables; all and the max-pooling if none")
     args = parser.parse_args()
+    if bool(args.policy) != bool(args.site):
+        parser.error("--policy and --site go together")
     known = sorted(path.stem for path in TABLES.glob("*.py"))
     if unknown := sorted(set(args.tables) - set(known)):
         sys.exit(f"error: no table {', '.join(unknown)}; known are: {', '.join(known)}")
     version = importlib.metadata.version("desilofhe")
     print(f"desilofhe {version}, Python {platform.python_version()}, {args.threads} threads, B = {args.bound:g}\n")
+    if args.policy:
+        site_rows(args.policy, args.site, args.threads)
+        return
     print("| function | table | error / B | proven / B | disturbed / B | to float64 / B | error | levels | our depth | seconds |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in args.tables or known:

@@ -220,7 +220,7 @@ fn committed_files() -> Result<Vec<(String, String)>> {
             markdown(&published, &generated)? + &noise(&of(&published, 14)?)?,
         ),
     ];
-    for alpha in [7, 10, 14] {
+    for alpha in [7, 9, 10, 14] {
         let text = Format::Desilo.render(&[of(&published, alpha)?])?;
         files.push((format!("benchmarks/tables/published_{alpha:02}.py"), text));
     }

@@ -137,6 +137,11 @@ impl Plan {
         &self.program
     }
 
+    /// The engine that it is for.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
     /// The vectors of some products of one of a linear layer's outputs, slot by slot: those in `products`, counted as
     /// [`Plain::product`] does. Making many at once is faster. No vectors for a layer that is not linear.
     pub fn plaintexts(&self, layer: usize, block: usize, products: std::ops::Range<usize>) -> Vec<Vec<f64>> {

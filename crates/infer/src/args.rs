@@ -121,6 +121,9 @@ pub enum Command {
     /// Give each activation as little precision as the accuracy allows, and write the policy
     #[command(subcommand)]
     Tune(OnDataSet<TuneArgs>),
+    /// Plan an encrypted run: operations, bootstraps, keys, time and memory of an engine, and what it would compute
+    #[command(subcommand)]
+    Plan(OnDataSet<PlanArgs>),
     /// Print a network as a table; draw it, or write it as an ONNX file
     Graph(GraphArgs),
 }
@@ -134,6 +137,7 @@ impl Command {
             Self::Sweep(on) => Some(on.args().machine()),
             Self::Calibrate(on) => Some(on.args().machine()),
             Self::Tune(on) => Some(on.args().machine()),
+            Self::Plan(on) => Some(on.args().machine()),
             Self::Graph(_) => None,
         }
     }
@@ -310,6 +314,7 @@ data_args! {
     SweepArgs, machine;
     CalibrateArgs, machine, split;
     TuneArgs, machine, split;
+    PlanArgs, machine;
 }
 
 impl From<ImagesOf> for DataSet {
@@ -526,6 +531,49 @@ pub struct CalibrateArgs {
     /// Write the policy here
     #[arg(long, value_name = "FILE.json")]
     pub output: PathBuf,
+
+    #[command(flatten)]
+    pub sources: SourceArgs,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// A network that is to be run on ciphertexts. The defaults are CIFAR-10's.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Which network
+    #[arg(value_name = "BACKBONE", default_value = "resnet20")]
+    pub backbone: String,
+
+    /// What stands at the activations, from `infer calibrate` or `infer tune`; several are compared
+    #[arg(long, value_name = "FILE.json", num_args = 1..)]
+    pub policy: Vec<PathBuf>,
+
+    /// Compositions of these precisions, such as 9,14, to compare with or in place of policies
+    #[arg(long, value_name = "FIRST..LAST", value_parser = alphas, allow_hyphen_values = true)]
+    pub alpha: Option<Alphas>,
+
+    /// For this engine: desilofhe, lattigo, all, or a file with a profile of one; several are compared [default: none, and
+    /// so many levels as it takes]
+    #[arg(long, value_name = "NAME|FILE.toml", num_args = 1..)]
+    pub engine: Vec<String>,
+
+    /// Slots of a ciphertext, half of the ring's dimension, where no engine says it
+    #[arg(long, value_name = "N", default_value = "32768", conflicts_with = "engine")]
+    pub slots: NonZeroUsize,
+
+    /// Run the program on plain numbers, slot by slot, for the first N images, and compare with the network
+    #[arg(long, value_name = "N")]
+    pub simulate: Option<NonZeroUsize>,
+
+    /// Take parameters of less than 128 bits of security, too
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Write all of it here
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
 
     #[command(flatten)]
     pub sources: SourceArgs,

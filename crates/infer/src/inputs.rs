@@ -132,7 +132,7 @@ impl OnnxNetwork {
 
 impl DataSet {
     /// Its name on the command line, in file names and in results.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cifar10 => "cifar10",
             Self::Cifar100 => "cifar100",
@@ -286,6 +286,32 @@ impl Selection<'_> {
         })
     }
 
+    /// A network's graph and weights, with where these are from, for a command that needs no images.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); and for pictures of one's own without --classes.
+    pub fn without_images(&self, choice: &Choice) -> Result<(Graph, Weights, String)> {
+        let path = self.weights(std::slice::from_ref(choice))?.remove(0);
+        let classes = match (self.sources.classes, self.dataset) {
+            (Some(classes), _) => Some(classes),
+            (None, DataSet::Cifar100) => NonZeroUsize::new(cifar100::CLASSES),
+            (None, DataSet::Images) if matches!(choice, Choice::Backbone(_)) => {
+                bail!("--classes N is missing: how many classes the network tells apart")
+            }
+            (None, _) => None,
+        };
+        let choice = match choice {
+            Choice::Onnx(_) => choice.clone(),
+            Choice::Backbone(backbone) => {
+                let backbone = classes.map_or(*backbone, |classes| backbone.with_classes(classes));
+                let size = self.pictures.and_then(|pictures| pictures.image_size);
+                Choice::Backbone(size.map_or(backbone, |size| backbone.with_image_size([size; 2])))
+            }
+        };
+        let (graph, weights) = Trained { choice, path: path.clone() }.parts(&Device::Cpu)?;
+        Ok((graph, weights, path.display().to_string()))
+    }
+
     /// The data set whose networks these are.
     fn family(&self, networks: &[Choice]) -> Result<&'static str> {
         let family = |choice: &Choice| match choice {
@@ -434,7 +460,23 @@ impl Selection<'_> {
     }
 }
 
+impl Trained {
+    /// The network and its weights.
+    fn parts(&self, device: &Device) -> Result<(Graph, Weights)> {
+        let weights = match &self.choice {
+            Choice::Backbone(_) => Weights::load(&self.path, device)?,
+            Choice::Onnx(network) => network.weights(device),
+        };
+        Ok((self.choice.graph()?, weights))
+    }
+}
+
 impl Inputs {
+    /// A network and its weights, in the memory of the host.
+    pub fn parts(&self, trained: &Trained) -> Result<(Graph, Weights)> {
+        trained.parts(&Device::Cpu)
+    }
+
     /// How to evaluate on the images.
     pub fn job(&self) -> Job<'_> {
         Job {

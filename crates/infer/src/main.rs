@@ -9,6 +9,7 @@
 //! | `demo` | the table over alpha |
 //! | `calibrate` | a bound for each activation |
 //! | `tune` | a precision for each activation |
+//! | `plan` | an encrypted run, planned and simulated |
 //! | `sweep` | several networks and precisions, resumable |
 //! | `report` | a sweep as a page and pictures |
 //! | `graph`, `drawing` | a network as a table, a picture or an ONNX file |
@@ -25,6 +26,7 @@ mod display;
 mod drawing;
 mod graph;
 mod inputs;
+mod plan;
 mod polynomials;
 mod progress;
 mod report;
@@ -68,6 +70,7 @@ fn evaluate(cli: &Cli) -> anyhow::Result<()> {
         Command::Calibrate(on) => calibrate::calibrate(on, &observer),
         Command::Sweep(on) => sweep::sweep(on, &observer),
         Command::Tune(on) => tune::tune(on, &observer),
+        Command::Plan(on) => plan::plan(on),
         Command::Graph(args) => graph::graph(args),
     }
 }
