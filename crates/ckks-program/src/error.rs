@@ -91,6 +91,14 @@ pub enum Error {
         /// What a bootstrap takes.
         range: f64,
     },
+    /// Keys take too much memory.
+    #[error("keys take {:.2} GB at least, but {:.2} GB are allowed", needs / 1e9, most / 1e9)]
+    KeyBytes {
+        /// What they take with as few different rotations as possible.
+        needs: f64,
+        /// What they may take.
+        most: f64,
+    },
     /// A profile that says nothing about an operation.
     #[error("the profile of {engine} has no cost of `{operation}` at level {level}")]
     NoCost {

@@ -161,6 +161,14 @@ impl Op {
         })
     }
 
+    /// By how many slots it rotates, if it does.
+    pub fn rotation(&self) -> Option<u32> {
+        match self {
+            Self::Rotate { by, .. } | Self::RotateHoisted { by, .. } => Some(*by),
+            _ => None,
+        }
+    }
+
     /// The values that it takes.
     pub fn operands(&self) -> impl Iterator<Item = ValueId> + use<> {
         let [a, b] = match *self {
@@ -256,13 +264,7 @@ impl Program {
 
     /// By how many slots ciphertexts are rotated: one key each.
     pub fn rotations(&self) -> std::collections::BTreeSet<u32> {
-        self.instructions
-            .iter()
-            .filter_map(|instruction| match instruction.op {
-                Op::Rotate { by, .. } | Op::RotateHoisted { by, .. } => Some(by),
-                _ => None,
-            })
-            .collect()
+        self.instructions.iter().filter_map(|instruction| instruction.op.rotation()).collect()
     }
 }
 

@@ -41,6 +41,11 @@ pub struct Linear {
     steps: Steps,
     /// The period of the sums, which fold to that of the output.
     period: usize,
+    /// For each input, the period after which its rotations repeat.
+    periods: Vec<usize>,
+    /// Whether baby steps are rotations of the same value, which share its decomposition. Otherwise each is a rotation of
+    /// the one before, which takes few keys.
+    pub(crate) hoisted: bool,
 }
 
 /// A plaintext product of a linear layer.
@@ -48,12 +53,14 @@ pub struct Linear {
 pub(crate) struct Product {
     /// Which ciphertext of the output.
     pub block: usize,
+    /// The place of the giant step in the order in which sums are rotated.
+    rank: (usize, i64),
     /// By how many positions the sum is rotated afterwards.
-    pub giant: usize,
+    pub giant: i64,
     /// Which ciphertext of the inputs.
     pub input: usize,
     /// By how many positions it is rotated before.
-    pub baby: usize,
+    pub baby: i64,
     shift: i64,
 }
 
@@ -72,22 +79,39 @@ impl Linear {
             periods[source.first..][..source.layout.ciphertexts].fill(source.layout.period);
         }
         let period = periods.iter().copied().max().unwrap_or(0).max(output.period);
-        let mut linear =
-            Self { packing, sources, output, bias, products: Vec::new(), steps: Steps::none(), period };
+        let mut linear = Self {
+            packing,
+            sources,
+            output,
+            bias,
+            products: Vec::new(),
+            steps: Steps::none(),
+            period,
+            periods,
+            hoisted: true,
+        };
         linear.bias = linear.complete_bias();
         let diagonals = linear.diagonals(inputs);
         let mut scales: Vec<i64> = vec![linear.output.pitch as i64, linear.output.block as i64];
         scales.extend(linear.sources.first().map(|source| source.layout.block as i64));
         let blocks = linear.output.ciphertexts;
-        let split = Split::best(&diagonals, &scales, &periods, period, blocks, cost);
-        linear.steps = Steps::new(&split, &diagonals, &periods, period, blocks);
+        let split = Split::best(&diagonals, &scales, &linear.periods, period, blocks, cost);
+        linear.steps = Steps::new(&split, &diagonals, &linear.periods, period, blocks);
         let product = |diagonal: &Diagonal| {
             let (baby, giant) = split.of(diagonal.shift);
+            let giant = centred(giant, period);
+            // From far steps to near ones, on each side of 0; 0 comes last.
+            let rank = match giant.signum() {
+                1 => (0, -giant),
+                -1 => (1, giant),
+                _ => (2, 0),
+            };
             Product {
                 block: diagonal.block,
-                giant: giant.rem_euclid(period as i64) as usize,
+                rank,
+                giant,
                 input: diagonal.input,
-                baby: baby.rem_euclid(periods[diagonal.input] as i64) as usize,
+                baby: centred(baby, linear.periods[diagonal.input]),
                 shift: diagonal.shift,
             }
         };
@@ -112,8 +136,25 @@ impl Linear {
         &self.products[first..end]
     }
 
-    pub(crate) fn steps(&self) -> &Steps {
-        &self.steps
+    /// The different baby steps: layers with the same ones share their keys.
+    pub(crate) fn baby_steps(&self) -> Vec<i64> {
+        let all = (0..self.periods.len()).flat_map(|input| self.babies(input).concat());
+        let all: std::collections::BTreeSet<i64> = all.collect();
+        all.into_iter().collect()
+    }
+
+    /// How many rotations the baby steps of all inputs are.
+    pub(crate) fn baby_rotations(&self) -> usize {
+        self.steps.babies.iter().map(std::collections::BTreeSet::len).sum()
+    }
+
+    /// The baby steps of an input by ascending size: first those above 0, then those below.
+    pub(crate) fn babies(&self, input: usize) -> [Vec<i64>; 2] {
+        let steps = self.steps.babies.get(input).into_iter().flatten();
+        let centred = steps.map(|step| centred(*step as i64, self.periods[input]));
+        let (above, mut below): (Vec<i64>, Vec<i64>) = centred.partition(|step| *step > 0);
+        below.sort_unstable_by_key(|step| -step);
+        [above, below]
     }
 
     /// By how many positions the sums are rotated, one after the other, to be folded.
@@ -243,7 +284,8 @@ impl Linear {
             let Some(&i) = index.get(&(diagonal.input, diagonal.shift)) else { return };
             let (vector, giant) = (&mut vectors[i], wanted[i].giant);
             for k in 0..segment.length {
-                let place = (segment.place + k * segment.step + giant) % self.period;
+                let place = (segment.place + k * segment.step) as i64 + giant;
+                let place = place.rem_euclid(self.period as i64) as usize;
                 vector[place] += segment.weight;
             }
         });

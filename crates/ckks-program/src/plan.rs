@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::ir::{Counts, Layer, OpKind, Plain, Program, ValueId, count};
 use crate::layout::Packing;
 use crate::levels::{LevelBudget, LevelNode, Placement, place};
+use crate::linear::Linear;
 use crate::lower::{Lowered, View, Weights, lower};
 use crate::profile::Profile;
 use crate::split::RotationCost;
@@ -37,12 +38,15 @@ pub struct PlanOptions {
     /// Bounds of values that are no activation's input, so that they can be bootstrapped. Where there is none, a bound is
     /// computed from the weights, which is far larger than what occurs.
     pub recorded: Recorded,
+    /// The most bytes that all keys may take, by the profile. Where they would take more, baby steps are rotations of one
+    /// another instead of hoisted ones: that takes few different rotations, and more time.
+    pub key_bytes: Option<f64>,
 }
 
 impl PlanOptions {
     /// For ciphertexts with so many slots, and no engine.
     pub fn new(slots: usize) -> Self {
-        Self { slots, profile: None, insecure: false, recorded: Recorded::default() }
+        Self { slots, profile: None, insecure: false, recorded: Recorded::default(), key_bytes: None }
     }
 
     /// For an engine.
@@ -119,15 +123,32 @@ impl Plan {
             None => Weights { rotations: RotationCost::COUNT, product: PRODUCT },
         };
         let lowered = lower(&graph, &mut weights, policy, packing, costs, &options.recorded, &mut progress)?;
-        let Lowered { stages, output } = needed(lowered);
-        let extra = profile.map_or(0, |profile| profile.levels.extra_per_polynomial);
-        let mut nodes = level_nodes(&stages, packing, profile, extra)?;
-        let budget = budget(&nodes, profile);
-        if profile.is_none() {
-            nodes.iter_mut().for_each(|node| node.seconds = vec![0.0; budget.fresh as usize + 1]);
+        let Lowered { mut stages, output } = needed(lowered);
+        let classes = sharing_keys(&stages);
+        let (mut placement, mut program) = arrange(&stages, &output, packing, profile)?;
+        let limit = profile.zip(options.key_bytes);
+        if let Some((profile, most)) = limit.filter(|(profile, most)| key_bytes(&program, profile) > *most) {
+            // As few classes as it takes, the cheapest first.
+            let (mut too_few, mut enough) = (0, classes.len());
+            chain(&mut stages, &classes, enough);
+            (placement, program) = arrange(&stages, &output, packing, Some(profile))?;
+            let needs = key_bytes(&program, profile);
+            if needs > most {
+                return Err(Error::KeyBytes { needs, most });
+            }
+            while too_few + 1 < enough {
+                let middle = too_few.midpoint(enough);
+                chain(&mut stages, &classes, middle);
+                let found = arrange(&stages, &output, packing, Some(profile))?;
+                if key_bytes(&found.1, profile) <= most {
+                    enough = middle;
+                    (placement, program) = found;
+                } else {
+                    too_few = middle;
+                }
+            }
+            chain(&mut stages, &classes, enough);
         }
-        let placement = in_groups(&stages, &nodes, budget)?;
-        let program = write(&stages, &output, packing, &placement, budget, extra);
         let image = graph.input_shape().elements();
         Ok(Self { program, stages, placement, profile: options.profile.clone(), image })
     }
@@ -170,6 +191,68 @@ impl Plan {
             lanes => vector.into_iter().flat_map(|x| std::iter::repeat_n(x, lanes)).collect(),
         }
     }
+}
+
+/// Levels, bootstraps and instructions.
+fn arrange(
+    stages: &[Stage],
+    output: &View,
+    packing: Packing,
+    profile: Option<&Profile>,
+) -> Result<(Placement, Program)> {
+    let extra = profile.map_or(0, |profile| profile.levels.extra_per_polynomial);
+    let mut nodes = level_nodes(stages, packing, profile, extra)?;
+    let budget = budget(&nodes, profile);
+    if profile.is_none() {
+        nodes.iter_mut().for_each(|node| node.seconds = vec![0.0; budget.fresh as usize + 1]);
+    }
+    let placement = in_groups(stages, &nodes, budget)?;
+    let program = write(stages, output, packing, &placement, budget, extra);
+    Ok((placement, program))
+}
+
+/// Makes the baby steps of the first so many classes rotations of one another, and those of the others hoisted ones.
+fn chain(stages: &mut [Stage], classes: &[Vec<usize>], count: usize) {
+    for (i, class) in classes.iter().enumerate() {
+        for &stage in class {
+            if let Kind::Linear(linear) = &mut stages[stage].kind {
+                linear.hoisted = i >= count;
+            }
+        }
+    }
+}
+
+/// The linear stages with several baby steps, by what these are: those that save most keys for the time that it takes come
+/// first.
+fn sharing_keys(stages: &[Stage]) -> Vec<Vec<usize>> {
+    let mut classes: BTreeMap<Vec<i64>, Vec<usize>> = BTreeMap::new();
+    for (i, stage) in stages.iter().enumerate() {
+        let steps = stage.linear().map(Linear::baby_steps).unwrap_or_default();
+        if steps.len() > 1 {
+            classes.entry(steps).or_default().push(i);
+        }
+    }
+    let mut classes: Vec<(Vec<i64>, Vec<usize>)> = classes.into_iter().collect();
+    let rotations = |class: &[usize]| -> usize {
+        let linears = class.iter().filter_map(|stage| stages[*stage].linear());
+        linears.map(Linear::baby_rotations).sum()
+    };
+    let price = |(steps, class): &(Vec<i64>, Vec<usize>)| rotations(class) as f64 / steps.len() as f64;
+    classes.sort_by(|a, b| price(a).total_cmp(&price(b)));
+    classes.into_iter().map(|(_, class)| class).collect()
+}
+
+/// Bytes of all keys of a program: each rotation's at the highest level at which it is used.
+pub(crate) fn key_bytes(program: &Program, profile: &Profile) -> f64 {
+    let mut keys: BTreeMap<u32, u32> = BTreeMap::new();
+    for instruction in &program.instructions {
+        if let Some(by) = instruction.op.rotation() {
+            let highest = keys.entry(by).or_default();
+            *highest = instruction.level.max(*highest);
+        }
+    }
+    let one = |level: &u32| profile.bytes.rotation_key.at(*level).unwrap_or(0.0);
+    keys.values().map(one).sum::<f64>() + profile.bytes.other_keys
 }
 
 /// Without the stages that the output does not depend on.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::ir::{Instruction, Op, OpKind, count};
-use crate::plan::Plan;
+use crate::plan::{Plan, key_bytes};
 use crate::simulate::LayerError;
 
 /// A layer of the report: a stage of the program.
@@ -158,7 +158,7 @@ impl Plan {
                 diagonals: of(&[OpKind::MultiplyPlain]),
                 rotations: of(&[OpKind::Rotate, OpKind::RotateHoisted]),
                 hoisted: of(&[OpKind::RotateHoisted]),
-                keys: own.iter().filter_map(rotation).map(|(by, _)| by).collect::<BTreeSet<_>>().len(),
+                keys: own.iter().filter_map(|i| i.op.rotation()).collect::<BTreeSet<_>>().len(),
                 products: of(&[OpKind::Multiply]),
                 rescalings: of(&[OpKind::Rescale]),
                 level_before: decision.works_at,
@@ -181,15 +181,8 @@ impl Plan {
         let inputs = || program.instructions.iter().filter(|i| matches!(i.op, Op::Input { .. }));
         let engine = self.profile.as_ref().map(|profile| {
             let latency_seconds = layers.iter().filter_map(|layer| layer.seconds).sum::<f64>();
-            let mut keys: std::collections::BTreeMap<u32, u32> = std::collections::BTreeMap::new();
-            for (by, level) in program.instructions.iter().filter_map(rotation) {
-                let highest = keys.entry(by).or_default();
-                *highest = level.max(*highest);
-            }
             let bytes = &profile.bytes;
-            let rotation_keys: f64 =
-                keys.values().map(|level| bytes.rotation_key.at(*level).unwrap_or(0.0)).sum();
-            let key_bytes = rotation_keys + bytes.other_keys;
+            let key_bytes = key_bytes(program, profile);
             let ciphertext = |level: u32| bytes.ciphertext.at(level).unwrap_or(0.0);
             let results = program.results.iter().map(|result| &program.instructions[*result as usize]);
             EngineTotals {
@@ -199,7 +192,8 @@ impl Plan {
                 seconds_per_image: latency_seconds / images as f64,
                 bootstrap_seconds,
                 key_bytes,
-                key_seconds: profile.key_seconds.others + profile.key_seconds.rotation * keys.len() as f64,
+                key_seconds: profile.key_seconds.others
+                    + profile.key_seconds.rotation * program.rotations().len() as f64,
                 peak_bytes: key_bytes + self.peak(&last_uses, |instruction| ciphertext(instruction.level)),
                 upload_bytes: inputs().map(|instruction| ciphertext(instruction.level)).sum(),
                 download_bytes: results.map(|instruction| ciphertext(instruction.level)).sum(),
@@ -237,13 +231,5 @@ impl Plan {
             live -= freed;
         }
         peak
-    }
-}
-
-/// By how much an instruction rotates, and at which level.
-fn rotation(instruction: &Instruction) -> Option<(u32, u32)> {
-    match instruction.op {
-        Op::Rotate { by, .. } | Op::RotateHoisted { by, .. } => Some((by, instruction.level)),
-        _ => None,
     }
 }

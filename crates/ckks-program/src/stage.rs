@@ -351,15 +351,29 @@ impl Writer {
         values[plan.output().index()]
     }
 
+    fn joined(&mut self, sum: Option<ValueId>, term: ValueId) -> ValueId {
+        sum.map_or(term, |sum| self.add(sum, term))
+    }
+
     fn linear(&mut self, linear: &Linear, inputs: Vec<ValueId>) -> Vec<ValueId> {
-        let mut rotated: HashMap<(usize, usize), ValueId> = HashMap::new();
-        for (input, (&a, babies)) in inputs.iter().zip(&linear.steps().babies).enumerate() {
+        let mut rotated: HashMap<(usize, i64), ValueId> = HashMap::new();
+        for (input, &a) in inputs.iter().enumerate() {
             rotated.insert((input, 0), a);
-            for &baby in babies {
-                let by = self.packing.rotation(baby as i64) as u32;
-                let op = if babies.len() > 1 { Op::RotateHoisted { a, by } } else { Op::Rotate { a, by } };
-                let value = self.like(a, op);
-                rotated.insert((input, baby), value);
+            let sides = linear.babies(input);
+            let is_hoisted = linear.hoisted && sides.iter().map(Vec::len).sum::<usize>() > 1;
+            for side in sides {
+                let mut before = (0, a);
+                for baby in side {
+                    let value = match is_hoisted {
+                        true => {
+                            let by = self.packing.rotation(baby) as u32;
+                            self.like(a, Op::RotateHoisted { a, by })
+                        }
+                        false => self.rotate(before.1, baby - before.0),
+                    };
+                    rotated.insert((input, baby), value);
+                    before = (baby, value);
+                }
             }
         }
         let mut outputs = Vec::with_capacity(linear.output().ciphertexts);
@@ -370,7 +384,10 @@ impl Writer {
             let plains: Vec<Plain> =
                 (0..linear.products_of(block).len()).map(|i| plain(Some(i as u32))).collect();
             let mut plains = plains.into_iter();
+            // Sums of far steps are rotated by the distance to the next one and added to its sum, up to step 0: as many
+            // rotations as steps, and few different ones.
             let mut total = None;
+            let mut side: Option<(i64, ValueId)> = None;
             for giant in linear.products_of(block).chunk_by(|a, b| a.giant == b.giant) {
                 let mut sum = None;
                 for (product, plain) in giant.iter().zip(&mut plains) {
@@ -378,9 +395,21 @@ impl Writer {
                     let term = self.push(Op::MultiplyPlain { a, plain }, self.level(a), 2);
                     sum = Some(sum.map_or(term, |sum| self.add(sum, term)));
                 }
-                let sum = sum.expect("a giant step has a product");
-                let moved = self.rotate(sum, giant[0].giant as i64);
-                total = Some(total.map_or(moved, |total| self.add(total, moved)));
+                let mut sum = sum.expect("a giant step has a product");
+                let step = giant[0].giant;
+                if let Some((far, value)) = side.take() {
+                    let is_same_side = far.signum() == step.signum();
+                    let moved = self.rotate(value, if is_same_side { far - step } else { far });
+                    match is_same_side {
+                        true => sum = self.add(moved, sum),
+                        false => total = Some(self.joined(total, moved)),
+                    }
+                }
+                side = Some((step, sum));
+            }
+            if let Some((step, value)) = side {
+                let moved = self.rotate(value, step);
+                total = Some(self.joined(total, moved));
             }
             // Nothing but the bias where all of a ciphertext's windows lie in the padding.
             let total = total.unwrap_or_else(|| {

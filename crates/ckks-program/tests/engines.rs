@@ -162,6 +162,33 @@ fn a_recorded_bound_lets_a_value_be_bootstrapped() {
 }
 
 #[test]
+fn keys_keep_to_a_budget() {
+    let graph = resnet20();
+    let images = images(&graph, 1);
+    let policy = fitted(&graph, &images, 15, 2.0);
+    let plan = |key_bytes: Option<f64>| {
+        let options = PlanOptions { key_bytes, ..PlanOptions::for_engine(profile("desilofhe")) };
+        Plan::new(&graph, weights, &policy, &options)
+    };
+    let totals = |plan: &Plan| plan.report().unwrap().totals;
+    let free = totals(&plan(None).unwrap());
+    let most = 21e9;
+    let plan_within = plan(Some(most)).unwrap();
+    let within = totals(&plan_within);
+    let [free_engine, engine] = [&free, &within].map(|totals| totals.engine.as_ref().unwrap());
+    assert!(free_engine.key_bytes > most && engine.key_bytes <= most, "{within:?}");
+    assert!(within.keys < free.keys && within.rotations <= free.rotations, "{within:?} {free:?}");
+    assert!(engine.latency_seconds < 1.2 * free_engine.latency_seconds, "{within:?} {free:?}");
+    let [a, b] = [plan(None).unwrap(), plan_within].map(|plan| plan.simulate(&images, Noise::None).unwrap());
+    assert!(a.outputs[0].iter().zip(&b.outputs[0]).all(|(a, b)| (a - b).abs() < 1e-8));
+    let error = plan(Some(17.1e9)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("keys take ") && error.ends_with(" GB at least, but 17.10 GB are allowed"),
+        "{error}"
+    );
+}
+
+#[test]
 fn bad_input_is_refused_with_numbers() {
     let (graph, profile) = small();
     let images = images(&graph, 2);
