@@ -32,9 +32,9 @@ pub struct SiteRange {
     pub site: String,
     /// The range that the policy has for it.
     pub allowed: [f64; 2],
-    /// The smallest and the largest value in any slot that holds a number of an image.
+    /// The smallest and the largest value in any slot. Where no number lies, a linear layer gives the middle of the range.
     pub seen: [f64; 2],
-    /// In how many ciphertexts a slot was outside, also one that holds no number.
+    /// In how many ciphertexts a slot was outside.
     pub outside: usize,
 }
 
@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
         let values = &mut self.values;
         match instruction.op {
             Op::Input { ciphertext } => {
-                let mut value = self.plan.encoded(ciphertext as usize, self.images);
+                let mut value = self.plan.program.encoded(ciphertext as usize, self.images);
                 self.disturb(&mut value, |errors, _| errors.fresh);
                 value
             }
@@ -371,24 +371,19 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Plan {
-    /// The slots of a ciphertext of the input, for the images that share it.
-    pub(crate) fn encoded(&self, ciphertext: usize, images: &[Vec<f64>]) -> Vec<f64> {
-        self.program.encoded(ciphertext, images)
-    }
-}
-
 impl Program {
-    /// What the slots of a ciphertext of the input hold, for the images that share it, each in row-major order. An image
-    /// that is shorter than the network's input is filled with zeros.
+    /// What the slots of a ciphertext of the input hold, for the images that share it, each in row-major order. If there are
+    /// fewer than can share it, the last one is there several times. An image that is shorter than the network's input is
+    /// filled with zeros.
     pub fn encoded(&self, ciphertext: usize, images: &[Vec<f64>]) -> Vec<f64> {
         let (packing, layout) = (self.packing, &self.input);
         let positions = packing.positions();
         let mut slots = vec![0.0; packing.slots];
         for (i, address) in layout.addresses().enumerate() {
             let Some(address) = address.filter(|address| address / positions == ciphertext) else { continue };
-            for (lane, image) in images.iter().enumerate().take(packing.lanes) {
-                let pixel = image.get(i).copied().unwrap_or(0.0);
+            for lane in 0..packing.lanes {
+                let image = images.get(lane).or(images.last());
+                let pixel = image.and_then(|image| image.get(i)).copied().unwrap_or(0.0);
                 for copy in (address % positions..positions).step_by(layout.period) {
                     slots[packing.slot(copy, lane)] = pixel;
                 }

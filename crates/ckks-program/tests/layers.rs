@@ -127,7 +127,7 @@ proptest! {
 
     #[test]
     fn depthwise_convolutions(mut input in image(), conv in conv(), slots in slots()) {
-        input[0] = 3 * input[0];
+        input[0] *= 3;
         let (outputs, groups) = (2 * input[0], input[0]);
         let graph = graph(input, |b, x| b.conv("conv", x, Conv { outputs, groups, ..conv }));
         prop_assume!(graph.is_some());

@@ -52,11 +52,14 @@ fn budget() -> impl Strategy<Value = LevelBudget> {
     })
 }
 
+/// What a node is made of.
+type Drawn = ([usize; 2], bool, u32, u32, u32, u32);
+
 /// Nodes with one or two inputs among those before, whose costs rise with the level.
 fn nodes() -> impl Strategy<Value = Vec<LevelNode>> {
     let node = (any::<[usize; 2]>(), any::<bool>(), 0u32..3, 0u32..9, 0u32..30, 0u32..4);
     prop::collection::vec(node, 2..7).prop_map(|drawn| {
-        let one = |(i, drawn): (usize, ([usize; 2], bool, u32, u32, u32, u32))| {
+        let one = |(i, drawn): (usize, Drawn)| {
             let ([a, b], joins, depth, slope, bootstrap, forbidden) = drawn;
             let inputs = match (i, joins) {
                 (0, _) => Vec::new(),

@@ -3,10 +3,11 @@
 mod common;
 
 use ckks_program::{Noise, Plan, PlanOptions};
-use cnn_graph::Graph;
+use cnn_graph::ops::{Activation, BatchNorm, Conv};
 use cnn_graph::policy::ActivationPolicy;
 use cnn_graph::reference::Reference;
 use cnn_graph::zoo::Backbone;
+use cnn_graph::{Graph, GraphBuilder};
 use common::{approximate, composites, fitted, images, weights};
 
 fn backbone(dataset: &str, name: &str, size: Option<usize>) -> Graph {
@@ -77,4 +78,38 @@ fn googlenet_is_the_approximate_network() {
     let graph = backbone("imagenet", "googlenet", Some(32));
     let images = images(&graph, 1);
     assert_same(&graph, &fitted(&graph, &images, 5, 2.0), &images, 16_384);
+}
+
+/// Inverted residuals with depthwise convolutions, and the attention to channels of MobileNet-v3.
+#[test]
+fn a_mobile_network_is_the_approximate_network() {
+    let mut b = GraphBuilder::new([3, 20, 20]);
+    let x = b.input();
+    let mut x = b.conv_bn("stem", "bn", x, Conv::same(8, 3).with_stride(2), BatchNorm::DEFAULT_EPS);
+    for (i, stride) in [(0, 1), (1, 2)] {
+        let residual = x;
+        x = b.scope(format!("block{i}"), |b| {
+            let relu6 = Activation::Clip { low: 0.0, high: 6.0 };
+            let y = b.conv_bn("expand", "bn1", x, Conv::same(16, 1), BatchNorm::DEFAULT_EPS);
+            let y = b.activation("act1", y, relu6);
+            let depthwise = Conv::same(16, 3).with_groups(16).with_stride(stride);
+            let y = b.conv_bn("depthwise", "bn2", y, depthwise, BatchNorm::DEFAULT_EPS);
+            let y = b.activation("act2", y, Activation::HardSwish);
+            let s = b.global_avg_pool(y);
+            let s = b.conv("squeeze", s, Conv::new(4, [1, 1]).with_bias());
+            let s = b.relu("act3", s);
+            let s = b.conv("excite", s, Conv::new(16, [1, 1]).with_bias());
+            let s = b.activation("gate", s, Activation::HardSigmoid { scale: 1.0 / 6.0, offset: 0.5 });
+            let y = b.mul(y, s);
+            let y = b.conv_bn("project", "bn3", y, Conv::same(8, 1), BatchNorm::DEFAULT_EPS);
+            if stride == 1 { b.add(residual, y) } else { y }
+        });
+    }
+    let x = b.global_avg_pool(x);
+    let x = b.flatten(x);
+    let x = b.linear("fc", x, 7);
+    let graph = b.finish(x).unwrap();
+    let images = images(&graph, 3);
+    assert_same(&graph, &composites(&graph, &images, 9, 1.5), &images, 8192);
+    assert_same(&graph, &fitted(&graph, &images, 11, 2.0), &images, 1024);
 }
