@@ -569,19 +569,21 @@ impl Lowering<'_> {
             Units::Plain | Units::Bounded => (0.0, 1.0),
         };
         let mut inputs: Vec<StageId> = Vec::new();
-        let mut first = 0;
+        let mut ciphertexts = 0;
         let mut sources: Vec<Source> = Vec::new();
+        // A value that is in several terms is rotated once.
+        let mut known: Vec<(Vec<StageId>, usize, usize)> = Vec::new();
         for term in sum.terms {
-            sources.push(Source {
-                first,
-                layout: term.view.layout,
-                map: term.map,
-                scale: term.view.scale,
-                shift: term.view.shift,
-                factor: term.factor.iter().map(|factor| factor / unit).collect(),
-            });
-            first += term.view.stages.iter().map(|&s| self.stages[s].ciphertexts).sum::<usize>();
-            inputs.extend(term.view.stages);
+            let View { stages, layout, scale, shift } = term.view;
+            let same = known.iter().find(|(others, period, _)| *others == stages && *period == layout.period);
+            let first = same.map_or(ciphertexts, |(_, _, first)| *first);
+            if same.is_none() {
+                known.push((stages.clone(), layout.period, first));
+                ciphertexts += stages.iter().map(|&s| self.stages[s].ciphertexts).sum::<usize>();
+                inputs.extend(stages);
+            }
+            let factor = term.factor.iter().map(|factor| factor / unit).collect();
+            sources.push(Source { first, layout, map: term.map, scale, shift, factor });
         }
         let bias: Vec<f64> = sum.bias.iter().map(|bias| (bias - center) / unit).collect();
         let mut best: Option<(usize, f64, Linear)> = None;

@@ -206,7 +206,16 @@ fn arrange(
     if profile.is_none() {
         nodes.iter_mut().for_each(|node| node.seconds = vec![0.0; budget.fresh as usize + 1]);
     }
-    let placement = in_groups(stages, &nodes, budget)?;
+    let mut placement = in_groups(stages, &nodes, budget)?;
+    // Images are encrypted at the level at which they are first needed.
+    for (i, _) in stages.iter().enumerate().filter(|(_, stage)| matches!(stage.kind, Kind::Input { .. })) {
+        let users = (0..stages.len()).filter(|user| stages[*user].inputs.contains(&i));
+        if let Some(level) = users.map(|user| placement.decisions[user].works_at).max()
+            && !placement.decisions[i].bootstrapped
+        {
+            placement.decisions[i].works_at = level;
+        }
+    }
     let program = write(stages, output, packing, &placement, budget, extra);
     Ok((placement, program))
 }
