@@ -123,5 +123,25 @@ fn main() -> Result<(), Failure> {
             }
         }
     }
+
+    println!("\n| engine | keys of at most, GB | different rotations | keys, GB | minutes |");
+    println!("|---|---|---|---|---|");
+    for profile in &profiles {
+        let other = profile.bytes.other_keys;
+        for rotations in [None, Some(8e9), Some(4e9)] {
+            let key_bytes = rotations.map(|bytes| bytes + other);
+            let options = PlanOptions { key_bytes, ..PlanOptions::for_engine(profile.clone()) };
+            let totals = plan(&resnet20, Polynomials::Degree(15), &options)?.report()?.totals;
+            let Some(engine) = totals.engine else { continue };
+            println!(
+                "| {} | {} | {} | {:.1} | {:.1} |",
+                engine.engine,
+                key_bytes.map_or_else(|| "any".to_owned(), |bytes| format!("{:.0}", bytes / 1e9)),
+                totals.keys,
+                engine.key_bytes / 1e9,
+                engine.latency_seconds / 60.0
+            );
+        }
+    }
     Ok(())
 }
