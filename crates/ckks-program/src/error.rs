@@ -66,6 +66,16 @@ pub enum Error {
         /// Why not.
         source: minimax_coeffs::plan::PlanError,
     },
+    /// A value left the range that a policy or a record has for it.
+    #[error("{site}: values reached from {:.4} to {:.4}, but its range is {:.4} to {:.4}", seen[0], seen[1], allowed[0], allowed[1])]
+    OutOfRange {
+        /// The activation or the value.
+        site: String,
+        /// The smallest and the largest value.
+        seen: [f64; 2],
+        /// What they may be.
+        allowed: [f64; 2],
+    },
     /// A part of the network takes more levels than a bootstrap gives.
     #[error(
         "{layer} takes {needs} levels at once, but there are at most {has}: after a bootstrap, or at the start"

@@ -126,9 +126,11 @@ fn check_layout(
     let reach = span(height, layout.row_stride)
         .zip(span(width, layout.column_stride))
         .and_then(|(rows, columns)| rows.checked_add(columns));
+    let numbers = channels.checked_mul(height).and_then(|rows| rows.checked_mul(width));
     let fits = |base: &usize| reach.and_then(|reach| base.checked_add(reach)).is_some_and(|end| end < places);
     let is_period = layout.period > 0 && positions.is_multiple_of(layout.period);
-    if channels != layout.bases.len() || !is_period || !layout.bases.iter().flatten().all(fits) {
+    let all_fit = numbers.is_some_and(|numbers| numbers <= places) && layout.bases.iter().flatten().all(fits);
+    if channels != layout.bases.len() || !is_period || !all_fit {
         return Err(format!("the {name} does not lie in {ciphertexts} ciphertexts of {positions} positions"));
     }
     Ok(())

@@ -602,10 +602,11 @@ impl Lowering<'_> {
             .iter()
             .flat_map(|&stage| std::iter::repeat_n(self.stages[stage].bound, self.stages[stage].ciphertexts))
             .collect();
+        let recorded = self.recorded.get(name);
         let (unit, bound) = match units {
             Units::Of { .. } => (unit, 1.0),
-            Units::Plain => (1.0, self.recorded.get(name).unwrap_or_else(|| linear.bound(&bounds))),
-            Units::Bounded => match self.recorded.get(name).unwrap_or_else(|| linear.bound(&bounds)) {
+            Units::Plain => (1.0, recorded.unwrap_or_else(|| linear.bound(&bounds))),
+            Units::Bounded => match recorded.unwrap_or_else(|| linear.bound(&bounds)) {
                 bound if bound.is_finite() && bound > 0.0 => {
                     linear.divide_by(bound);
                     (bound, 1.0)
@@ -613,10 +614,15 @@ impl Lowering<'_> {
                 bound => (1.0, bound),
             },
         };
+        let range = recorded.filter(|_| !matches!(units, Units::Of { .. })).map(|recorded| Range {
+            site: name.to_owned(),
+            center: 0.0,
+            unit,
+            largest: recorded / unit,
+        });
         let layout = linear.output().clone();
         let kind = Kind::Linear(Box::new(linear));
-        let stage =
-            self.push(Stage { name: label, kind, inputs, ciphertexts, bound, range: None, group: None });
+        let stage = self.push(Stage { name: label, kind, inputs, ciphertexts, bound, range, group: None });
         View::of(stage, layout, unit, center)
     }
 

@@ -25,12 +25,12 @@ pub enum Noise {
     },
 }
 
-/// What an activation saw.
+/// What an activation saw, or a value that a bound is recorded of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteRange {
-    /// The activation.
+    /// The activation, or the name of the value.
     pub site: String,
-    /// The range that the policy has for it.
+    /// The range that the policy or the record has for it.
     pub allowed: [f64; 2],
     /// The smallest and the largest value in any slot. Where no number lies, a linear layer gives the middle of the range.
     pub seen: [f64; 2],
@@ -43,8 +43,23 @@ pub struct SiteRange {
 pub struct Simulation {
     /// Of each image the network's output in row-major order.
     pub outputs: Vec<Vec<f64>>,
-    /// Of each activation with a range what it saw, in the order of the program.
+    /// Of each activation and value with a range what it saw, in the order of the program.
     pub ranges: Vec<SiteRange>,
+}
+
+impl Simulation {
+    /// Whether all values kept to their ranges.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] with the first one that did not.
+    pub fn check_ranges(&self) -> Result<()> {
+        match self.ranges.iter().find(|range| range.outside > 0) {
+            Some(SiteRange { site, allowed, seen, .. }) => {
+                Err(Error::OutOfRange { site: site.clone(), seen: *seen, allowed: *allowed })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// By how much encryption disturbs a layer's value.
@@ -393,6 +408,9 @@ impl Program {
     }
 
     /// The output of the image in a lane, in row-major order, from the slots of each result.
+    ///
+    /// # Panics
+    /// If there is no such lane, or `slots` gives fewer than a ciphertext has.
     pub fn decoded<'v>(&self, lane: usize, slots: impl Fn(ValueId) -> &'v Vec<f64>) -> Vec<f64> {
         let (packing, layout) = (self.packing, &self.output);
         let [_, height, width] = layout.shape;

@@ -158,7 +158,16 @@ fn a_recorded_bound_lets_a_value_be_bootstrapped() {
         plan.program().layers.iter().map(|layer| layer.bound).collect::<Vec<_>>()
     };
     assert_eq!(bounds(Recorded::default())[..2], [None, None]);
-    assert_eq!(bounds(recorded), [Some(1.0); 4]);
+    assert_eq!(bounds(recorded.clone()), [Some(1.0); 4]);
+    // What is recorded is looked at.
+    let check = |recorded| {
+        let plan = Plan::new(&graph, weights, &policy, &options(recorded)).unwrap();
+        plan.simulate(&images(&graph, 1), Noise::None).unwrap().check_ranges()
+    };
+    check(Recorded([("conv".to_owned(), 10.0)].into())).unwrap();
+    let error = check(Recorded([("conv".to_owned(), 0.125)].into())).unwrap_err().to_string();
+    assert!(error.starts_with("conv: values reached from -"), "{error}");
+    assert!(error.ends_with("but its range is -0.1250 to 0.1250"), "{error}");
 }
 
 #[test]

@@ -112,6 +112,8 @@ fn damaged_programs_are_refused() {
     assert_eq!(reason(&|p| p.results = vec![u32::MAX]), "there is no value 4294967295");
     let shorter = reason(&|p| p.input.bases = Vec::new());
     assert_eq!(shorter, "the input does not lie in 1 ciphertexts of 8192 positions");
+    let rows = |p: &mut Program| (p.input.shape[1], p.input.row_stride) = (1 << 40, 0);
+    assert!(reason(&rows).starts_with("the input does not lie in"));
     assert!(reason(&|p| p.input.row_stride = usize::MAX).starts_with("the input does not lie in"));
     assert!(reason(&|p| p.output.bases[0] = Some(1 << 40)).starts_with("the output does not lie in"));
     let later = reason(&|p| p.instructions[rotation].op = Op::Rotate { a: 1 << 30, by: 1 });

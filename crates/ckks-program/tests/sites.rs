@@ -140,3 +140,21 @@ fn an_activation_of_the_input_and_of_a_sum_of_activations() {
     assert_eq!(range.outside, 1);
     assert!(range.seen[1].max(-range.seen[0]) > range.allowed[1], "{range:?}");
 }
+
+#[test]
+fn maxima_that_are_alike_are_computed_once() {
+    let maxima = |pool: Pool| {
+        let mut b = GraphBuilder::new([2, 8, 8]);
+        let x = b.input();
+        let x = b.max_pool("pool", x, pool);
+        let graph = b.finish(x).unwrap();
+        let policy = composites(&graph, &images(&graph, 1), 7, 1.5);
+        let plan = Plan::new(&graph, weights, &policy, &PlanOptions::new(256)).unwrap();
+        plan.program().layers.iter().filter(|layer| layer.kind == "product").count()
+    };
+    assert_eq!(maxima(Pool::square(2, 2)), 2);
+    assert_eq!(maxima(Pool::square(3, 1)), 6);
+    // With padding, each match of the tournament.
+    assert_eq!(maxima(Pool::square(2, 2).with_padding(1)), 3);
+    assert_eq!(maxima(Pool::square(3, 2).with_padding(1)), 8);
+}
