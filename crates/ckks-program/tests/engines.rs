@@ -13,7 +13,7 @@ use common::{approximate, composites, fitted, images, weights};
 use minimax_coeffs::Alpha;
 
 fn profile(name: &str) -> Profile {
-    let path = format!("{}/tests/profiles/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../engines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
     Profile::from_toml(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -249,7 +249,7 @@ fn bad_input_is_refused_with_numbers() {
 
 #[test]
 fn damaged_profiles_are_refused() {
-    let path = format!("{}/tests/profiles/lattigo.toml", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../engines/lattigo.toml", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
     let reason = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");

@@ -563,6 +563,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", default_value = "32768", conflicts_with = "engine")]
     pub slots: NonZeroUsize,
 
+    /// Keep the keys within so much memory, such as 20GiB, for more time
+    #[arg(long, value_name = "SIZE", value_parser = memory, requires = "engine")]
+    pub key_memory: Option<u64>,
+
     /// Run the program on plain numbers, slot by slot, for the first N images, and compare with the network
     #[arg(long, value_name = "N")]
     pub simulate: Option<NonZeroUsize>,
@@ -574,6 +578,10 @@ pub struct PlanArgs {
     /// Write all of it here
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+
+    /// Write the program with its plaintext vectors into this folder, for an engine to run: of one policy and one engine
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 
     #[command(flatten)]
     pub sources: SourceArgs,
@@ -839,6 +847,25 @@ pub enum Method {
 impl Method {
     pub fn name(self) -> String {
         self.to_possible_value().expect("no method is hidden").get_name().to_owned()
+    }
+}
+
+/// A size in bytes, with a unit or without.
+fn memory(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        unit => return Err(format!("`{unit}` is none of B, kB, MB, GB, KiB, MiB, GiB")),
+    };
+    match digits.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * (factor as f64) < 1e18 => Ok((number * factor as f64) as u64),
+        _ => Err("expected a size such as 20GiB".to_owned()),
     }
 }
 

@@ -69,6 +69,9 @@ pub fn plan(on: &OnDataSet<PlanArgs>) -> Result<()> {
     }
     let policies = policies(args, choice.name())?;
     let profiles = args.engines()?;
+    if args.output.is_some() && policies.len() * profiles.len() > 1 {
+        bail!("--output writes one program, but there are {} plans", policies.len() * profiles.len());
+    }
     let subject = Subject::open(&selection, &choice, args)?;
     print(&format!("{} on {}, {}\n", choice.name(), selection.dataset.name(), subject.origin))?;
     let mut all: Vec<Planned> = Vec::new();
@@ -169,7 +172,9 @@ impl Subject {
     ) -> Result<Planned> {
         let options = match profile {
             Some(profile) => {
-                PlanOptions { insecure: args.insecure, ..PlanOptions::for_engine(profile.clone()) }
+                let key_bytes = args.key_memory.map(|bytes| bytes as f64);
+                let insecure = args.insecure;
+                PlanOptions { insecure, key_bytes, ..PlanOptions::for_engine(profile.clone()) }
             }
             None => PlanOptions::new(args.slots.get()),
         };
@@ -193,6 +198,9 @@ impl Subject {
         let planned = planned?;
         let mut report = planned.report()?;
         let seconds = start.elapsed().as_secs_f64();
+        if let Some(folder) = &args.output {
+            write_program(&planned, folder)?;
+        }
         let simulation = match (&self.images, args.simulate) {
             (Some((inputs, network)), Some(count)) => {
                 Some(simulate(&planned, inputs, network, policy, count.get(), &mut report)?)
@@ -202,6 +210,19 @@ impl Subject {
         let engine = profile.map(|profile| format!("{} {}", profile.engine, profile.engine_version));
         Ok(Planned { policy: name.to_owned(), engine, report, simulation, seconds })
     }
+}
+
+/// Writes the program, and the plaintext vectors of each of its linear layers.
+fn write_program(plan: &Plan, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
+    for (number, _) in plan.program().layers.iter().enumerate().filter(|(_, layer)| layer.kind == "linear") {
+        let mut bytes = Vec::new();
+        plan.write_plaintexts(number, &mut bytes)?;
+        atomic_file::write(&folder.join(format!("plaintexts_{number:04}.safetensors")), &bytes)?;
+    }
+    // Last: a folder with a program has all that it takes.
+    atomic_file::write(&folder.join("program.json"), plan.program().to_json()?.as_bytes())?;
+    Ok(())
 }
 
 /// Runs the program slot by slot for the first `count` images, and the network.
@@ -270,17 +291,19 @@ fn class(logits: &[f64]) -> usize {
 /// A line for each layer.
 fn table(report: &Report) -> String {
     let timed = report.totals.engine.is_some();
-    let mut text = String::from(
-        "\nlayer                      kind           ct  diagonals  rotations  keys  products   levels  bootstraps",
+    let width = report.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
+    let mut text = format!(
+        "\n{:width$}  kind         ct  diagonals  rotations  keys  products  levels  bootstraps",
+        "layer"
     );
-    text += if timed { "        s\n" } else { "\n" };
+    text += if timed { "      s\n" } else { "\n" };
     for layer in &report.layers {
         let LayerReport { name, kind, ciphertexts, diagonals, rotations, keys, products, .. } = layer;
         let levels = format!("{}→{}", layer.level_before, layer.level_after);
         let count = |n: usize| if n == 0 { String::new() } else { n.to_string() };
         write!(
             text,
-            "{name:26} {kind:12} {ciphertexts:>4}  {:>9}  {:>9}  {:>4}  {:>8}  {levels:>7}  {:>10}",
+            "{name:width$}  {kind:10} {ciphertexts:>4}  {:>9}  {:>9}  {:>4}  {:>8}  {levels:>6}  {:>10}",
             count(*diagonals),
             count(*rotations),
             count(*keys),
@@ -289,7 +312,7 @@ fn table(report: &Report) -> String {
         )
         .expect("a String takes all");
         if let Some(seconds) = layer.seconds {
-            write!(text, "  {seconds:>7.1}").expect("a String takes all");
+            write!(text, "  {seconds:>5.1}").expect("a String takes all");
         }
         text.truncate(text.trim_end().len());
         text += "\n";
