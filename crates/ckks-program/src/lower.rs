@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use cnn_graph::ops::{Op, Padding, Pool};
-use cnn_graph::policy::{ActivationPolicy, SiteKind};
+use cnn_graph::policy::ActivationPolicy;
 use cnn_graph::{Graph, Node, ParamSpec, Shape, ValueId};
 
 use crate::error::{Error, Result};
@@ -159,8 +159,6 @@ pub(crate) fn lower(
     recorded: &Recorded,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Lowered> {
-    let sites: Vec<_> = graph.sites().map(|(_, node)| (node.name.as_str(), SiteKind::of(&node.op))).collect();
-    policy.check(sites.into_iter())?;
     let uses = graph.uses();
     let values = vec![None; graph.nodes().len()];
     let mut lowering =
@@ -374,7 +372,7 @@ impl Lowering<'_> {
                 if pool.0.signs() == (0, 0) {
                     let view = match view {
                         Value::View(view) => view,
-                        Value::Sum(sum) => self.bounded(name, sum),
+                        Value::Sum(sum) => self.bounded(&format!("{name}.input"), sum),
                     };
                     Value::Sum(Sum::of(name, view, Map::Tap { window: pool.0, index: 0 }, shape))
                 } else {
@@ -515,14 +513,14 @@ impl Lowering<'_> {
         let name = node.name.as_str();
         let mut a = self.view(node, 0);
         if a.stages.len() > 1 || a.shift.iter().any(|shift| *shift != 0.0) {
-            a = self.bounded(name, Sum::identity(name, a));
+            a = self.bounded(&format!("{name}.input"), Sum::identity(name, a));
         }
         let mut b = self.view(node, 1);
         let fits = b.layout.agrees(&a.layout) && b.stages.len() == 1 && b.shift.iter().all(|s| *s == 0.0);
         if !fits {
             let map = if b.layout.shape == a.layout.shape { Map::Identity } else { Map::Spread };
             let sum = Sum::of(name, b, map, a.layout.shape);
-            b = self.stage_of(name, sum, Units::Bounded, Some(&a.layout));
+            b = self.stage_of(&format!("{name}.factor"), sum, Units::Bounded, Some(&a.layout));
         }
         let inputs = vec![a.stages[0], b.stages[0]];
         let bound = inputs.iter().map(|&input| self.stages[input].bound).product();

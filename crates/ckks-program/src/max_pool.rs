@@ -143,7 +143,7 @@ impl Lowering<'_> {
     ) -> Result<View> {
         let view = match value {
             Value::View(view) => view,
-            Value::Sum(sum) => self.bounded(name, sum),
+            Value::Sum(sum) => self.bounded(&format!("{name}.input"), sum),
         };
         let units = Units::Of { center: 0.0, unit: range.unit };
         let mut taps: Vec<View> = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cnn_graph::policy::ActivationPolicy;
+use cnn_graph::policy::{ActivationPolicy, SiteKind};
 use cnn_graph::{Graph, ParamSpec};
 
 use crate::error::{Error, Result};
@@ -109,6 +109,9 @@ impl Plan {
         if slots < 64 || !slots.is_power_of_two() {
             return Err(Error::Slots { slots });
         }
+        let sites: Vec<_> =
+            graph.sites().map(|(_, node)| (node.name.as_str(), SiteKind::of(&node.op))).collect();
+        policy.check(sites.into_iter())?;
         let graph = cnn_graph::passes::prune(graph);
         let largest = graph.nodes().iter().map(|node| node.shape.elements()).max().unwrap_or(1);
         let positions = largest.next_power_of_two().clamp(64, slots);

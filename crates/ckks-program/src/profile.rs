@@ -158,14 +158,17 @@ impl Profile {
     /// # Errors
     /// [`Error::Profile`] for a file of another format or version, or with numbers that make no sense.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let profile: Self = toml::from_str(text).map_err(|error| Error::Profile(error.to_string()))?;
-        if profile.version != Self::VERSION {
-            return Err(Error::Profile(format!(
-                "it has version {}, but this program reads {}",
-                profile.version,
-                Self::VERSION
-            )));
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
         }
+        let error = |error: toml::de::Error| Error::Profile(error.to_string());
+        let Version { version } = toml::from_str(text).map_err(error)?;
+        if version != Self::VERSION {
+            let reason = format!("it has version {version}, but this program reads {}", Self::VERSION);
+            return Err(Error::Profile(reason));
+        }
+        let profile: Self = toml::from_str(text).map_err(error)?;
         for (kind, costs) in &profile.seconds {
             costs.check(&format!("seconds of {kind:?}"))?;
         }

@@ -145,6 +145,7 @@ fn a_recorded_bound_lets_a_value_be_bootstrapped() {
     let x = b.input();
     let x = b.conv("conv", x, Conv::same(4, 3));
     let y = b.conv("other", x, Conv::same(4, 3));
+    let x = b.affine("affine", x, vec![0.5], vec![0.25]);
     let z = b.mul(x, y);
     let graph = b.finish(z).unwrap();
     let recorded = Recorded([("conv".to_owned(), 2.0), ("input".to_owned(), 1.0)].into());
@@ -158,13 +159,15 @@ fn a_recorded_bound_lets_a_value_be_bootstrapped() {
         plan.program().layers.iter().map(|layer| layer.bound).collect::<Vec<_>>()
     };
     assert_eq!(bounds(Recorded::default())[..2], [None, None]);
-    assert_eq!(bounds(recorded.clone()), [Some(1.0); 4]);
+    assert_eq!(bounds(recorded.clone()), [Some(1.0); 5]);
     // What is recorded is looked at.
     let check = |recorded| {
         let plan = Plan::new(&graph, weights, &policy, &options(recorded)).unwrap();
         plan.simulate(&images(&graph, 1), Noise::None).unwrap().check_ranges()
     };
     check(Recorded([("conv".to_owned(), 10.0)].into())).unwrap();
+    // A record of a product says nothing of its factors.
+    check(Recorded([("mul".to_owned(), 1e-9)].into())).unwrap();
     let error = check(Recorded([("conv".to_owned(), 0.125)].into())).unwrap_err().to_string();
     assert!(error.starts_with("conv: values reached from -"), "{error}");
     assert!(error.ends_with("but its range is -0.1250 to 0.1250"), "{error}");
@@ -256,7 +259,7 @@ fn damaged_profiles_are_refused() {
         Profile::from_toml(&text.replace(from, to)).unwrap_err().to_string()
     };
     assert_eq!(
-        reason("version = 1\n", "version = 7\n"),
+        reason("version = 1\n", "version = 7\nmore = true\n"),
         "not a profile of an engine: it has version 7, but this program reads 1"
     );
     let descending = reason("[[2, 0.022], [5, 0.038]", "[[6, 0.022], [5, 0.038]");
