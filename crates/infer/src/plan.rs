@@ -10,7 +10,7 @@ use approx_data::prefetch;
 use approx_eval::PolicyFile;
 use approx_models::{ActivationPolicy, Graph, Network, RunOptions, Weights};
 use atomic_file::check_writable;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ckks_program::report::{EngineTotals, LayerReport, Totals};
 use ckks_program::{Noise, Plan, PlanOptions, Profile, Report};
 use indicatif::ProgressBar;
@@ -203,7 +203,11 @@ impl Subject {
         }
         let simulation = match (&self.images, args.simulate) {
             (Some((inputs, network)), Some(count)) => {
-                Some(simulate(&planned, inputs, network, policy, count.get(), &mut report)?)
+                let images = first_images(inputs, count.get())?;
+                if let Some(folder) = &args.output {
+                    write_images(&images, folder)?;
+                }
+                Some(simulate(&planned, inputs, &images, network, policy, &mut report)?)
             }
             _ => None,
         };
@@ -225,23 +229,36 @@ fn write_program(plan: &Plan, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the program slot by slot for the first `count` images, and the network.
-fn simulate(
-    plan: &Plan,
-    inputs: &Inputs,
-    exact: &Network,
-    policy: &ActivationPolicy,
-    count: usize,
-    report: &mut Report,
-) -> Result<Simulated> {
+/// The first images, normalised: `[N, …]`.
+fn first_images(inputs: &Inputs, count: usize) -> Result<Tensor> {
     let count = count.min(inputs.images.len());
     let mut tensor: Option<Tensor> = None;
     prefetch(&*inputs.images, &[0..count], &inputs.normalization, &Device::Cpu, |_, batch| {
         tensor.clone_from(&batch.images);
         Ok::<_, anyhow::Error>(std::ops::ControlFlow::Continue(()))
     })?;
-    let Some(tensor) = tensor else { bail!("none of the first {count} images can be read") };
-    let logits = |network: &Network| -> Result<Vec<Vec<f32>>> { Ok(network.forward(&tensor)?.to_vec2()?) };
+    tensor.with_context(|| format!("none of the first {count} images can be read"))
+}
+
+/// Writes the images beside the program, as safetensors: `images`, `[N, numbers]`, in float64.
+fn write_images(images: &Tensor, folder: &Path) -> Result<()> {
+    let images = images.flatten_from(1)?.to_dtype(DType::F64)?;
+    let path = folder.join("images.safetensors");
+    let bytes = safetensors::serialize([("images", &images)], None)
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(atomic_file::write(&path, &bytes)?)
+}
+
+/// Runs the program slot by slot, and the network, for these images.
+fn simulate(
+    plan: &Plan,
+    inputs: &Inputs,
+    tensor: &Tensor,
+    exact: &Network,
+    policy: &ActivationPolicy,
+    report: &mut Report,
+) -> Result<Simulated> {
+    let logits = |network: &Network| -> Result<Vec<Vec<f32>>> { Ok(network.forward(tensor)?.to_vec2()?) };
     let of_exact = logits(exact)?;
     let mut approximate = inputs.load(&inputs.networks[0])?.0;
     approximate.set_policy(policy, &RunOptions::default())?;

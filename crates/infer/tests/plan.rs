@@ -74,7 +74,8 @@ fn a_program_that_is_run_slot_by_slot_is_the_network() {
     let program: Value = folder.json("run/program.json");
     let linear = program["layers"].as_array().unwrap().iter().filter(|layer| layer["kind"] == "linear");
     let files = fs::read_dir(folder.path("run")).unwrap().count();
-    assert_eq!(files, 1 + linear.count());
+    // And there are the images.
+    assert_eq!(files, 2 + linear.count());
 }
 
 #[test]
