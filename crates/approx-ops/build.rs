@@ -21,7 +21,7 @@ fn main() {
     }
     let nvcc = nvcc();
     let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for name in ["activation", "max_pool"] {
+    for name in ["activation", "conv", "max_pool"] {
         let source = Path::new("kernels").join(name).with_extension("cu");
         // No contraction: what is fused is written as such, so that the CPU's results are the same.
         let done = Command::new(&nvcc)

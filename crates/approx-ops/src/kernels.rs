@@ -282,6 +282,151 @@ impl<T: Real> ActivationParams<T> {
     }
 }
 
+/// Pixels of a warp, four for each thread.
+#[cfg(feature = "cuda")]
+const WARP_PIXELS: usize = 128;
+/// Numbers of an input channel in a block's shared memory, for each warp's pixels, as there.
+#[cfg(feature = "cuda")]
+const STAGED: usize = 240;
+
+/// What a 3×3 convolution with stride 1 and padding 1 is given.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConvShape {
+    pub(crate) images: usize,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+}
+
+/// What a block of a convolution computes: one of those that kernels/conv.cu has kernels for.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConvTile {
+    /// Output channels of a warp, and of how many of these groups a block has a warp.
+    channels: usize,
+    groups: usize,
+}
+
+#[cfg(feature = "cuda")]
+impl ConvTile {
+    /// From the largest to the smallest tile of 16 output channels, and of 32.
+    pub(crate) const ALL: [Self; 3] =
+        [Self { channels: 8, groups: 2 }, Self { channels: 8, groups: 4 }, Self { channels: 4, groups: 8 }];
+
+    /// The tile for a shape: the largest that has a block for each multiprocessor, or the smallest.
+    pub(crate) fn of(shape: ConvShape, multiprocessors: usize) -> Option<Self> {
+        // With fewer output channels at a time, a block would read its input more often.
+        let most = Self::ALL.iter().filter(|tile| tile.fits(shape)).map(|tile| tile.outputs()).max()?;
+        let mut tiles = Self::ALL.into_iter().filter(|tile| tile.fits(shape) && tile.outputs() == most);
+        let last = tiles.clone().next_back();
+        tiles.find(|tile| tile.blocks(shape) >= multiprocessors).or(last)
+    }
+
+    fn outputs(self) -> usize {
+        self.channels * self.groups
+    }
+
+    /// Pixels of a block.
+    fn pixels(self) -> usize {
+        BLOCK as usize / 32 / self.groups * WARP_PIXELS
+    }
+
+    /// Whether tiles are whole rows of one image or whole images, and what they need is no more than there is room for.
+    pub(crate) fn fits(self, shape: ConvShape) -> bool {
+        let ConvShape { images, inputs, outputs, height, width } = shape;
+        let pixels = self.pixels();
+        if width == 0 || height == 0 || width % 4 != 0 || pixels % width != 0 || outputs % self.outputs() != 0
+        {
+            return false;
+        }
+        let rows = pixels / width;
+        let staged = self.staged_rows(shape) * (width + 4);
+        (rows % height == 0 || height % rows == 0)
+            && staged <= STAGED * pixels / WARP_PIXELS
+            && images * height * width * inputs.max(outputs) <= MAX_NUMBERS
+    }
+
+    fn rows(self, shape: ConvShape) -> usize {
+        self.pixels() / shape.width
+    }
+
+    /// Rows of a channel in shared memory: of each image one more on both sides.
+    fn staged_rows(self, shape: ConvShape) -> usize {
+        let (rows, part) = (self.rows(shape), self.rows(shape).min(shape.height));
+        rows / part * (part + 2)
+    }
+
+    fn tiles(self, shape: ConvShape) -> usize {
+        (shape.images * shape.height).div_ceil(self.rows(shape))
+    }
+
+    /// Blocks of a launch.
+    pub(crate) fn blocks(self, shape: ConvShape) -> usize {
+        self.tiles(shape) * (shape.outputs / self.outputs())
+    }
+
+    /// How the names of its kernels end.
+    pub(crate) fn kernel(self) -> String {
+        format!("{}x{}", self.channels, self.groups)
+    }
+}
+
+/// A convolution, and the function behind it.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct ConvParams {
+    images: u32,
+    inputs: u32,
+    outputs: u32,
+    height: u32,
+    width: u32,
+    rows: u32,
+    part: u32,
+    by_tiles: Divisor,
+    by_height: Divisor,
+    by_part: Divisor,
+    by_quads: Divisor,
+    by_staged_rows: Divisor,
+    by_staged_part: Divisor,
+    pitch: u32,
+    activation: ActivationParams<f32>,
+}
+
+#[cfg(feature = "cuda")]
+impl ConvParams {
+    /// For a tile that fits the shape, of one image or more.
+    pub(crate) fn new(
+        function: &Function,
+        shape: ConvShape,
+        tile: ConvTile,
+        slot: Option<u32>,
+    ) -> Result<Self> {
+        let ConvShape { images, inputs, outputs, height, width } = shape;
+        let (rows, staged_rows) = (tile.rows(shape), tile.staged_rows(shape));
+        let part = rows.min(height);
+        Ok(Self {
+            images: images as u32,
+            inputs: inputs as u32,
+            outputs: outputs as u32,
+            height: height as u32,
+            width: width as u32,
+            rows: rows as u32,
+            part: part as u32,
+            by_tiles: Divisor::new(tile.tiles(shape)),
+            by_height: Divisor::new(height),
+            by_part: Divisor::new(part),
+            by_quads: Divisor::new(width / 4),
+            by_staged_rows: Divisor::new(staged_rows),
+            by_staged_part: Divisor::new(part + 2),
+            pitch: width as u32 + 4,
+            activation: ActivationParams::new(function, 0, true, None, slot)?,
+        })
+    }
+}
+
 /// The maximum of two that a pooling is made of.
 pub(crate) struct Maximum<'a> {
     pub(crate) sign: Option<&'a Composite>,

@@ -14,6 +14,10 @@
 //! | [`activation`] | [`Activation`]: any function of one variable, chosen at run time: exact, through ReLU or a polynomial; by itself or at the end of a kernel of the crate [`cnn_kernels`] |
 //! | [`range`] | [`RangeRecorder`]: what an op saw |
 //! | [`sketch`] | [`Sketch`]: the distribution of a site's inputs |
+#![cfg_attr(
+    feature = "cuda",
+    doc = "| [`tiled_conv`] | [`TiledConv2d`]: 3×3 convolutions of few channels on CUDA, with an activation behind them |"
+)]
 //! | [`reference`](mod@reference) | the same functions as plain float64 loops, for tests |
 //!
 //! ```
@@ -48,6 +52,8 @@ pub mod range;
 pub mod reference;
 pub mod relu;
 pub mod sketch;
+#[cfg(feature = "cuda")]
+pub mod tiled_conv;
 
 pub use activation::{Activation, ActivationEpilogue, Precision};
 pub use cnn_kernels::{PoolSpec, RangeStats};
@@ -61,3 +67,5 @@ pub use quadratic::{relu_aq, square};
 pub use range::{RangePenalty, RangeRecorder};
 pub use relu::{MinimaxRelu, relu};
 pub use sketch::Sketch;
+#[cfg(feature = "cuda")]
+pub use tiled_conv::TiledConv2d;

@@ -8,12 +8,13 @@ use std::thread;
 
 use approx_ops::{
     Activation, MinimaxMaxPool, MinimaxRelu, Noise, NoisyMaxPool, NoisyRelu, PoolSpec, Precision,
-    RangeRecorder, RangeStats, max_pool, max_pool_gradient, relu,
+    RangeRecorder, RangeStats, TiledConv2d, max_pool, max_pool_gradient, relu,
 };
-use candle_core::{Device, Shape, Tensor};
-use cnn_kernels::SimdLevel;
+use candle_core::{DType, Device, Shape, Tensor};
+use cnn_kernels::{ConvGeometry, PackedConv2d, Padding, SimdLevel};
 use devices::devices;
-use minimax_coeffs::{Alpha, CompositeSign, OddPolynomial};
+use minimax_coeffs::fitted::{Density, FLOOR, Fit};
+use minimax_coeffs::{ActivationFunction, Alpha, CompositeSign, FittedPolynomial, OddPolynomial};
 
 fn gpus() -> impl Iterator<Item = Device> {
     devices().into_iter().filter(|device| !device.is_cpu())
@@ -104,6 +105,123 @@ fn functions_their_ranges_and_gradients_are_those_of_the_cpu() {
             }
         }
     }
+}
+
+/// Sums of products in another order than the CPU's: about the same.
+#[test]
+fn convolutions_with_their_end_are_those_of_the_cpu() {
+    for device in gpus() {
+        // Tiles of a part of an image, of whole images, and of images that are not there; chunks of channels that are not
+        // whole.
+        let mut offenders = 0;
+        for ([images, inputs, height, width], outputs) in [
+            ([2, 3, 32, 32], 16),
+            ([3, 16, 32, 32], 16),
+            ([3, 16, 16, 16], 32),
+            ([5, 33, 8, 8], 64),
+            ([1, 9, 64, 64], 16),
+            ([3, 8, 4, 16], 32),
+            ([2, 12, 8, 16], 48),
+            ([1, 5, 8, 8], 32),
+            ([260, 4, 8, 8], 32),
+        ] {
+            let shape = [images, inputs, height, width];
+            let geometry = ConvGeometry::new(inputs, outputs, [3, 3]).with_padding(Padding::symmetric(1, 1));
+            let size = 1.0 / (inputs as f32).sqrt();
+            let weight = numbers(outputs * inputs * 9, size, 2);
+            let [weight, on_gpu] = pair(&weight, &geometry.weight_shape(), &device, 0);
+            let [bias, bias_on_gpu] = pair(&numbers(outputs, 1.0, 3), outputs, &device, 0);
+            let cpu = PackedConv2d::direct(&weight, &bias, geometry).unwrap();
+            let tiled = TiledConv2d::new(&on_gpu, &bias_on_gpu, geometry).unwrap().unwrap();
+            let xs = pair(&numbers(images * inputs * height * width, 1.0, 4), &shape, &device, 1);
+            let addend = [images, outputs, height, width];
+            let addend = pair(&numbers(addend.iter().product(), 1.0, 5), &addend, &device, 2);
+            let fitted = fitted_relu(27, [-60.0, 90.0]);
+            for (name, activation) in [
+                ("identity", Activation::IDENTITY),
+                ("relu", Activation::RELU),
+                ("alpha 14", MinimaxRelu::new(Alpha::MAX, 60.0).unwrap().into()),
+                // Many values are outside.
+                (
+                    "alpha 10",
+                    MinimaxRelu::new(Alpha::new(10).unwrap(), 1.0).unwrap().with_exact_outside().into(),
+                ),
+                ("fitted", Activation::fitted(&fitted).unwrap()),
+            ] {
+                for addend in [None, Some(&addend)] {
+                    let what = format!("{name}, {shape:?} to {outputs}, {}", addend.is_some());
+                    let ranges = [RangeRecorder::default(), RangeRecorder::default()];
+                    let end = activation.recorded_by(&ranges[0]);
+                    let expected = cpu.forward_with(&xs[0], addend.map(|pair| &pair[0]), &end).unwrap();
+                    let actual = tiled
+                        .forward(&xs[1], addend.map(|pair| &pair[1]), &activation, Some(&ranges[1]))
+                        .unwrap();
+                    let Some(actual) = actual else { panic!("no kernel for {what}") };
+                    for (i, (a, e)) in values(&actual).iter().zip(values(&expected)).enumerate() {
+                        assert!((a - e).abs() < 2e-4, "{what}, number {i}: {a}, on the CPU {e}");
+                    }
+                    let [expected, actual] = ranges.map(|range| range.take());
+                    assert!(
+                        (actual.max_abs - expected.max_abs).abs() < 1e-5,
+                        "{what}: {actual:?}, {expected:?}"
+                    );
+                    assert_eq!(actual.out_of_range, expected.out_of_range, "{what}");
+                    offenders += actual.out_of_range;
+                }
+            }
+        }
+        assert!(offenders > 10_000, "{offenders}");
+    }
+}
+
+#[test]
+fn what_the_kernel_is_not_for_is_left_to_others() {
+    for device in gpus() {
+        let new = |geometry: ConvGeometry| {
+            let weight = Tensor::zeros(&geometry.weight_shape(), DType::F32, &device).unwrap();
+            let bias = Tensor::zeros(geometry.outputs, DType::F32, &device).unwrap();
+            TiledConv2d::new(&weight, &bias, geometry).unwrap()
+        };
+        let one = Padding::symmetric(1, 1);
+        let geometry = ConvGeometry::new(16, 16, [3, 3]).with_padding(one);
+        for other in [
+            geometry.with_stride([2, 2]),
+            geometry.with_padding(Padding::ZERO),
+            geometry.with_dilation([2, 2]),
+            geometry.with_groups(2),
+            ConvGeometry::new(16, 16, [1, 1]),
+            ConvGeometry::new(16, 8, [3, 3]).with_padding(one),
+            ConvGeometry::new(128, 16, [3, 3]).with_padding(one),
+        ] {
+            assert!(new(other).is_none(), "{other:?}");
+        }
+        let conv = new(geometry).unwrap();
+        let run = |[height, width]: [usize; 2], activation: &Activation| {
+            let xs = Tensor::zeros((2, 16, height, width), DType::F32, &device).unwrap();
+            conv.forward(&xs, None, activation, None).unwrap()
+        };
+        for size in [[7, 7], [14, 14], [8, 6], [28, 28]] {
+            assert!(run(size, &Activation::RELU).is_none(), "{size:?}");
+        }
+        assert!(run([8, 8], &Activation::SQUARE).is_none());
+        let wide = new(ConvGeometry::new(64, 64, [3, 3]).with_padding(one)).unwrap();
+        for (size, is_for) in [(32, false), (16, true)] {
+            let xs = Tensor::zeros((1, 64, size, size), DType::F32, &device).unwrap();
+            let ys = wide.forward(&xs, None, &Activation::RELU, None).unwrap();
+            assert_eq!(ys.is_some(), is_for, "{size}");
+        }
+        assert!(run([8, 8], &Activation::RELU).is_some());
+        let fewer = Tensor::zeros((2, 8, 8, 8), DType::F32, &device).unwrap();
+        assert!(conv.forward(&fewer, None, &Activation::RELU, None).is_err());
+    }
+}
+
+/// A polynomial of this degree for ReLU on an interval.
+fn fitted_relu(degree: usize, interval: [f64; 2]) -> FittedPolynomial {
+    let bell = (-50..=50).map(|i| f64::from(i) / 10.0).map(|x| (x, (-x * x / 4.0).exp()));
+    let density = Density::new(bell).unwrap();
+    let fit = Fit::new(ActivationFunction::Relu, &density, interval, FLOOR).unwrap();
+    fit.polynomial(degree).unwrap()
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn main() -> Result<(), Failure> {
     println!("|---|---|---|---|---|");
     for profile in &profiles {
         let other = profile.bytes.other_keys;
-        for rotations in [None, Some(8e9), Some(4e9)] {
+        for rotations in [None, Some(8e9), Some(5e9)] {
             let key_bytes = rotations.map(|bytes| bytes + other);
             let options = PlanOptions { key_bytes, ..PlanOptions::for_engine(profile.clone()) };
             let totals = plan(&resnet20, Polynomials::Degree(15), &options)?.report()?.totals;

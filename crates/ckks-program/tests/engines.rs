@@ -184,7 +184,7 @@ fn keys_keep_to_a_budget() {
     };
     let totals = |plan: &Plan| plan.report().unwrap().totals;
     let free = totals(&plan(None).unwrap());
-    let most = 21e9;
+    let most = 22e9;
     let plan_within = plan(Some(most)).unwrap();
     let within = totals(&plan_within);
     let [free_engine, engine] = [&free, &within].map(|totals| totals.engine.as_ref().unwrap());

@@ -554,7 +554,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FIRST..LAST", value_parser = alphas, allow_hyphen_values = true)]
     pub alpha: Option<Alphas>,
 
-    /// For this engine: desilofhe, lattigo, all, or a file with a profile of one; several are compared [default: none, and
+    /// For this engine: desilofhe, desilofhe-cuda, lattigo, all, or a file with a profile of one; several are compared [default: none, and
     /// so many levels as it takes]
     #[arg(long, value_name = "NAME|FILE.toml", num_args = 1..)]
     pub engine: Vec<String>,

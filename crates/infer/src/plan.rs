@@ -20,8 +20,9 @@ use crate::args::{OnDataSet, PlanArgs};
 use crate::inputs::{Choice, Inputs, Selection};
 
 /// Profiles that need no file.
-const PROFILES: [(&str, &str); 2] = [
+const PROFILES: [(&str, &str); 3] = [
     ("desilofhe", include_str!("../../../engines/desilofhe.toml")),
+    ("desilofhe-cuda", include_str!("../../../engines/desilofhe-cuda.toml")),
     ("lattigo", include_str!("../../../engines/lattigo.toml")),
 ];
 /// The bound of compositions that come from no policy. Costs do not depend on it.

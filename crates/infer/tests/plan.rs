@@ -92,7 +92,7 @@ fn what_cannot_be_planned_is_said_in_a_line() {
         (&[][..], "--policy FILE.json is missing"),
         (
             &["--alpha", "9", "--engine", "seal"],
-            "seal is neither a profile of an engine (desilofhe, lattigo, all) nor a file",
+            "seal is neither a profile of an engine (desilofhe, desilofhe-cuda, lattigo, all) nor a file",
         ),
         (&["--alpha", "9", "--engine", "insecure.toml"], "have 90 bits of security, which is below 128"),
         (&["--alpha", "9", "--engine", "shallow.toml"], "levels"),

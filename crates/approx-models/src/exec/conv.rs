@@ -1,5 +1,7 @@
 //! Convolution for inference, with the batch norm folded in.
 
+#[cfg(feature = "cuda")]
+use approx_ops::TiledConv2d;
 use approx_ops::{Activation, OpError, RangeRecorder};
 use candle_core::{Device, Tensor};
 use cnn_graph::Graph;
@@ -28,6 +30,9 @@ pub(crate) struct LibraryConv {
     /// `[outputs]`.
     pub(crate) bias: Tensor,
     pub(crate) geometry: ConvGeometry,
+    /// Our own, where it is faster, with bias, addend and activation in the same pass.
+    #[cfg(feature = "cuda")]
+    pub(crate) tiled: Option<TiledConv2d>,
 }
 
 /// A convolution as the kernels take it; `weight` is the shape of its weight.
@@ -81,7 +86,7 @@ impl Conv {
                 let pack = if few_pixels { PackedConv2d::direct } else { PackedConv2d::new };
                 Self::Packed(pack(&weight, &bias, geometry)?)
             }
-            _ => Self::Library(LibraryConv { weight, bias, geometry }),
+            _ => Self::Library(LibraryConv::new(weight, bias, geometry)?),
         })
     }
 
@@ -107,6 +112,16 @@ impl Conv {
 }
 
 impl LibraryConv {
+    fn new(weight: Tensor, bias: Tensor, geometry: ConvGeometry) -> Result<Self, OpError> {
+        Ok(Self {
+            #[cfg(feature = "cuda")]
+            tiled: TiledConv2d::new(&weight, &bias, geometry)?,
+            weight,
+            bias,
+            geometry,
+        })
+    }
+
     fn forward(
         &self,
         xs: &Tensor,
@@ -114,6 +129,12 @@ impl LibraryConv {
         activation: &Activation,
         recorder: Option<&RangeRecorder>,
     ) -> Result<Tensor, OpError> {
+        #[cfg(feature = "cuda")]
+        if let Some(tiled) = &self.tiled
+            && let Some(ys) = tiled.forward(xs, addend, activation, recorder)?
+        {
+            return Ok(ys);
+        }
         let ys = conv2d_by_library(xs, &self.weight, self.geometry)?;
         activation.apply_in_place(&ys, &self.bias, addend, recorder)?;
         Ok(ys)
@@ -141,7 +162,7 @@ mod tests {
         ] {
             let (weight, bias) = (random(&geometry.weight_shape()), random(&[4]));
             let ours = Conv::Packed(PackedConv2d::new(&weight, &bias, geometry).unwrap());
-            let candles = Conv::Library(LibraryConv { weight, bias, geometry });
+            let candles = Conv::Library(LibraryConv::new(weight, bias, geometry).unwrap());
             let xs = random(&[2, 3, 9, 8]);
             let ys = ours.forward(&xs, None, &Activation::IDENTITY, None).unwrap();
             let addend = random(ys.dims());

@@ -4,6 +4,7 @@
 //! ([`slots`]), so that nothing waits for it but the one who asks.
 
 pub(crate) mod activation;
+pub(crate) mod conv;
 pub(crate) mod max_pool;
 pub(crate) mod slots;
 
@@ -15,7 +16,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 pub(crate) use cnn_kernels::cuda::contiguous;
 
-use crate::kernels::{self, ActivationParams, PoolParams};
+use crate::kernels::{self, ActivationParams, ConvParams, PoolParams};
 
 /// Kernels that are compiled together. candle keeps them by this name.
 struct Module {
@@ -25,6 +26,8 @@ struct Module {
 
 const ACTIVATION: Module =
     Module { name: "approx_ops_activation", ptx: include_str!(concat!(env!("OUT_DIR"), "/activation.ptx")) };
+const CONV: Module =
+    Module { name: "approx_ops_conv", ptx: include_str!(concat!(env!("OUT_DIR"), "/conv.ptx")) };
 const MAX_POOL: Module =
     Module { name: "approx_ops_max_pool", ptx: include_str!(concat!(env!("OUT_DIR"), "/max_pool.ptx")) };
 
@@ -41,9 +44,7 @@ fn address(device: &CudaDevice, values: &CudaSlice<f32>, start: usize) -> Addres
 
 /// Enough blocks for `work` pieces of work, one a thread, as far as they run at once; 1 at least.
 fn config(device: &CudaDevice, work: usize) -> Result<LaunchConfig> {
-    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-    let multiprocessors = device.cuda_stream().context().attribute(attribute).w()?;
-    let at_once = multiprocessors.max(1) as u32 * kernels::BLOCKS_PER_MULTIPROCESSOR;
+    let at_once = multiprocessors(device)? as u32 * kernels::BLOCKS_PER_MULTIPROCESSOR;
     let needed = work.div_ceil(kernels::BLOCK as usize).max(1);
     Ok(LaunchConfig {
         grid_dim: (at_once.min(needed.try_into().unwrap_or(u32::MAX)), 1, 1),
@@ -52,18 +53,38 @@ fn config(device: &CudaDevice, work: usize) -> Result<LaunchConfig> {
     })
 }
 
+/// How many multiprocessors there are; 1 at least.
+fn multiprocessors(device: &CudaDevice) -> Result<usize> {
+    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    Ok(device.cuda_stream().context().attribute(attribute).w()?.max(1) as usize)
+}
+
 /// Launches a kernel with these addresses and, behind them, the params, for `work` pieces of work.
 ///
 /// # Safety
 /// The kernel takes just that, and neither reads nor writes beyond what the addresses stand for.
 unsafe fn launch<P: DeviceRepr>(
     device: &CudaDevice,
-    (module, kernel): (&Module, &str),
+    kernel: (&Module, &str),
     addresses: &[Address],
     params: &P,
     work: usize,
 ) -> Result<()> {
-    let config = config(device, work)?;
+    // SAFETY: as the caller says.
+    unsafe { launch_blocks(device, kernel, addresses, params, config(device, work)?) }
+}
+
+/// The same with blocks and threads as in `config`.
+///
+/// # Safety
+/// As [`launch`].
+unsafe fn launch_blocks<P: DeviceRepr>(
+    device: &CudaDevice,
+    (module, kernel): (&Module, &str),
+    addresses: &[Address],
+    params: &P,
+    config: LaunchConfig,
+) -> Result<()> {
     let function = device.get_or_load_custom_func(kernel, module.name, module.ptx)?;
     let mut builder = function.builder();
     for address in addresses {
@@ -77,5 +98,7 @@ unsafe fn launch<P: DeviceRepr>(
 
 // SAFETY: plain numbers in C's layout, which kernels/minimax.cuh repeats.
 unsafe impl<T> DeviceRepr for ActivationParams<T> {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ConvParams {}
 // SAFETY: as above.
 unsafe impl<T> DeviceRepr for PoolParams<T> {}

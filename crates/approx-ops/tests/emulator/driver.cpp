@@ -43,6 +43,7 @@ static uint32_t atomicMax(uint32_t* to, uint32_t value) { return *to = value > *
 static unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) { return *to += value; }
 
 #include "activation.cu"
+#include "conv.cu"
 #include "max_pool.cu"
 
 // ---- A block's threads ------------------------------------------------------------------------------------------
@@ -160,6 +161,11 @@ static const std::map<std::string, std::function<void(Parameters)>>& kernels() {
   {"max_pool_tap_gradients_" #name "_3", unpacked(max_pool_tap_gradients_##name##_3)},
       APPROX_MAXIMA(MAXIMUM_ENTRIES)
       {"max_pool_gather", unpacked(::max_pool_gather)},
+#define CONV_ENTRIES(name)                                    \
+  {"conv3x3_" #name "_8x2", unpacked(conv3x3_##name##_8x2)},  \
+  {"conv3x3_" #name "_8x4", unpacked(conv3x3_##name##_8x4)},  \
+  {"conv3x3_" #name "_4x8", unpacked(conv3x3_##name##_4x8)},
+      CONV_ENTRIES(identity) CONV_ENTRIES(relu) CONV_ENTRIES(minimax) CONV_ENTRIES(fitted)
   };
   return all;
 }
