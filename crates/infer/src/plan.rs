@@ -234,7 +234,9 @@ fn write_program(plan: &Plan, folder: &Path) -> Result<()> {
 fn first_images(inputs: &Inputs, count: usize) -> Result<Tensor> {
     let count = count.min(inputs.images.len());
     let mut tensor: Option<Tensor> = None;
-    prefetch(&*inputs.images, &[0..count], &inputs.normalization, &Device::Cpu, |_, batch| {
+    let all = 0..count;
+    let ranges = std::slice::from_ref(&all);
+    prefetch(&*inputs.images, ranges, &inputs.normalization, &Device::Cpu, |_, batch| {
         tensor.clone_from(&batch.images);
         Ok::<_, anyhow::Error>(std::ops::ControlFlow::Continue(()))
     })?;

@@ -16,9 +16,10 @@ fn policies_and_engines_are_planned_side_by_side() {
     let plans: Vec<Value> = serde_json::from_value(folder.json("plan.json")).unwrap();
     assert_eq!(plans.len(), 4);
     let count = |plan: usize, what: &str| plans[plan]["report"]["totals"][what].as_u64().unwrap();
-    // Alpha 14 takes 15 levels a ReLU, alpha 9 takes 9, and an engine of 17 levels fewer bootstraps than one of 10.
+    // Alpha 14 takes 15 levels a ReLU, which are one bootstrap on an engine of 17 levels and two on one of 10; alpha 9
+    // takes 9.
     let bootstraps: Vec<u64> = (0..4).map(|plan| count(plan, "bootstraps")).collect();
-    assert!(bootstraps[0] < bootstraps[2] && bootstraps[1] < bootstraps[3], "{bootstraps:?}");
+    assert!(bootstraps[0] <= bootstraps[2] && bootstraps[1] < bootstraps[3], "{bootstraps:?}");
     assert!(bootstraps[2] < bootstraps[3], "{bootstraps:?}");
     // What the lines say is what the sums of the layers are.
     for plan in &plans {
