@@ -316,8 +316,9 @@ def key_levels(program):
 def keygen(program, arguments):
     desilo, ops = engine_for(program, arguments)
     engine, keys = desilo.engine, Path(arguments.keys)
+    # Nobody else may read a key, from the first byte on.
+    os.umask(0o077)
     keys.mkdir(parents=True, exist_ok=True)
-    os.chmod(keys, 0o700)
     secret = engine.create_secret_key()
     start = time.perf_counter()
     made = {}
@@ -333,8 +334,6 @@ def keygen(program, arguments):
         for by, level in key_levels(program).items():
             engine.write_fixed_rotation_key(engine.create_fixed_rotation_key(secret, by, level), str(keys / f"rotation_{by}"))
     engine.write_secret_key(secret, str(keys / "secret"))
-    for file in keys.iterdir():
-        os.chmod(file, 0o600)
     size = sum(file.stat().st_size for file in keys.iterdir())
     print(f"keys: {size / 2**30:.2f} GiB, {time.perf_counter() - start:.1f} s")
 
