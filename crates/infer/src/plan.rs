@@ -405,23 +405,26 @@ fn summary(planned: &Planned) -> String {
 
 /// All plans side by side.
 fn comparison(all: &[Planned]) -> String {
-    let width = all.iter().map(|planned| planned.policy.len()).max().unwrap_or(0).max(6);
+    let engine = |planned: &Planned| planned.engine.clone().unwrap_or_else(|| "none".to_owned());
+    let longest = |of: &dyn Fn(&Planned) -> usize| all.iter().map(of).max().unwrap_or(0).max(6);
+    let width = longest(&|planned| planned.policy.len());
+    let engine_width = longest(&|planned| engine(planned).len());
     let mut text = format!(
-        "\n{:width$}  engine             bootstraps  rotations  products         time     an image   memory\n",
-        "policy"
+        "\n{:width$}  {:engine_width$}  bootstraps  rotations  products         time     an image    memory\n",
+        "policy", "engine"
     );
     for planned in all {
         let totals = &planned.report.totals;
-        let engine = planned.engine.as_deref().unwrap_or("none");
+        let engine = engine(planned);
         write!(
             text,
-            "{:width$}  {engine:17}  {:>10}  {:>9}  {:>8}",
+            "{:width$}  {engine:engine_width$}  {:>10}  {:>9}  {:>8}",
             planned.policy, totals.bootstraps, totals.rotations, totals.products
         )
         .expect("a String takes all");
         if let Some(engine) = &totals.engine {
             let [time, an_image] = [engine.latency_seconds, engine.seconds_per_image].map(duration);
-            write!(text, "  {time:>11}  {an_image:>11}  {:>7}", gibibytes(engine.peak_bytes))
+            write!(text, "  {time:>11}  {an_image:>11}  {:>8}", gibibytes(engine.peak_bytes))
                 .expect("a String takes all");
         }
         text += "\n";
